@@ -1,0 +1,1 @@
+"""Stage 6 of 8: the folder we ship."""

@@ -1,0 +1,65 @@
+"""Stage 1: what is on disk. Opening a checkpoint reads headers, never weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuronc.checkpoint.folder import find_companions, open_weights, read_config
+from neuronc.checkpoint.source import is_gguf, resolve_source
+from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
+
+__all__ = ["Checkpoint", "TensorInfo", "TensorReader", "open_checkpoint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model on disk.
+
+    Attributes:
+        source: What the user wrote.
+        path: The local folder, or the ``.gguf`` file.
+        config: ``config.json``; for GGUF what transformers makes of the file's metadata.
+        tensors: Name, shape and dtype of every tensor, in file order.
+        companions: Tokenizer, generation and chat template files beside ``config.json``.
+        reader: Reads one tensor at a time.
+    """
+
+    source: str
+    path: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    companions: tuple[Path, ...]
+    reader: TensorReader
+
+
+def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:
+    """Open a folder, ``.gguf`` file, ``package:NAME/FILE`` or Hub id ``org/name[@revision]``.
+
+    Only headers are read. A folder of safetensors needs neither torch, jax nor transformers; a
+    Hub id downloads what is not in the cache yet; nothing else touches the network.
+
+    Raises:
+        InputError: The checkpoint is missing or damaged.
+        UsageError: ``revision`` is given for something that has none.
+        ToolchainError: A library for the file format is not installed.
+    """
+    path = resolve_source(source, revision=revision)
+    reader: TensorReader
+    if is_gguf(path):
+        from neuronc.checkpoint.gguf import open_gguf
+
+        config, tensors, reader = open_gguf(path)
+        companions: tuple[Path, ...] = ()
+    else:
+        config = read_config(path)
+        tensors, reader = open_weights(path)
+        companions = find_companions(path)
+    return Checkpoint(
+        source=source,
+        path=path,
+        config=config,
+        tensors=tensors,
+        companions=companions,
+        reader=reader,
+    )

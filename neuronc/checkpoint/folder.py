@@ -1,0 +1,131 @@
+"""Opening a checkpoint folder: config.json, the weight files, and what lies beside them."""
+
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, TypeVar
+
+from neuronc.checkpoint.paths import contained_file, read_json_object
+from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
+from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
+from neuronc.errors import InputError
+
+SAFETENSORS = "model.safetensors"
+TORCH = "pytorch_model.bin"
+
+COMPANIONS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files that generating text needs besides config and weights; never code."""
+
+Entry = TypeVar("Entry")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint folder.
+
+    Raises:
+        InputError: It is missing, is not a JSON object, or names no ``model_type``.
+    """
+    path = contained_file(folder, "config.json")
+    if not path.is_file():
+        message = f"{folder} has no config.json"
+        raise InputError(message, hint="pass the folder that holds config.json and the weights")
+    config = read_json_object(path)
+    if not isinstance(config.get("model_type"), str):
+        message = f"{path} has model_type {config.get('model_type')!r}; expected a name as 'llama'"
+        raise InputError(message, hint="use a checkpoint in the layout of transformers")
+    return config
+
+
+def find_companions(folder: Path) -> tuple[Path, ...]:
+    """The tokenizer, generation and chat template files that ``folder`` has."""
+    paths = (contained_file(folder, name) for name in COMPANIONS)
+    return tuple(path for path in paths if path.is_file())
+
+
+def open_weights(folder: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
+    """Tensor infos in file order and their reader; safetensors where there is a choice.
+
+    Raises:
+        InputError: No weights, a damaged file, or an index that does not match its files.
+    """
+    for name, opener in ((SAFETENSORS, _open_safetensors), (TORCH, _open_torch)):
+        single, index = (contained_file(folder, part) for part in (name, f"{name}.index.json"))
+        if single.is_file():
+            return opener(folder, {single: None})
+        if index.is_file():
+            return opener(folder, _read_index(folder, index))
+    message = f"{folder} has no weights: expected {SAFETENSORS} or {TORCH}, or an index of parts"
+    raise InputError(message, hint="download the checkpoint again, or pass the right folder")
+
+
+def _open_safetensors(
+    folder: Path, files: Mapping[Path, set[str] | None]
+) -> tuple[dict[str, TensorInfo], TensorReader]:
+    stored = _merge(files, read_safetensors_header)
+    infos = {name: entry.info for name, entry in stored.items()}
+    return infos, SafetensorsReader(folder=folder, stored=stored)
+
+
+def _open_torch(
+    folder: Path, files: Mapping[Path, set[str] | None]
+) -> tuple[dict[str, TensorInfo], TensorReader]:
+    from neuronc.checkpoint.torch_reader import TorchReader, load_torch_file, tensor_info
+
+    mapped = _merge(files, load_torch_file)
+    infos = {name: tensor_info(name, tensor) for name, tensor in mapped.items()}
+    return infos, TorchReader(folder=folder, mapped=mapped)
+
+
+def _merge(
+    files: Mapping[Path, set[str] | None], load: Callable[[Path], dict[str, Entry]]
+) -> dict[str, Entry]:
+    """Entries of all files; each file must hold exactly the names given for it (None: any)."""
+    merged: dict[str, Entry] = {}
+    for path, expected in files.items():
+        found = load(path)
+        if expected is not None and found.keys() != expected:
+            raise _index_mismatch(path, expected, found.keys())
+        merged.update(found)
+    if not merged:
+        message = f"{', '.join(str(path) for path in files)} holds no tensors"
+        raise InputError(message, hint="download the checkpoint again")
+    return merged
+
+
+def _index_mismatch(path: Path, expected: AbstractSet[str], found: AbstractSet[str]) -> InputError:
+    if extra := found - expected:
+        what = f"{path} holds tensor {min(extra)!r}, which the index does not place there"
+    else:
+        what = f"{path} lacks tensor {min(expected - found)!r}, which the index places there"
+    return InputError(what, hint="download the index and all parts again, from one revision")
+
+
+def _read_index(folder: Path, index: Path) -> dict[Path, set[str] | None]:
+    """The parts in name order, each with the tensors it must hold."""
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
+        message = f"{index} has no usable weight_map; expected an object from tensor to file name"
+        raise InputError(message, hint="download the index again")
+    parts: dict[Path, set[str] | None] = {}
+    for file in sorted(set(weight_map.values())):
+        path = contained_file(folder, file, named_by=str(index))
+        if not path.is_file():
+            message = f"{index} names {file!r}, which is not in {folder}"
+            raise InputError(message, hint="download the missing part")
+        parts[path] = {name for name, place in weight_map.items() if place == file}
+    return parts

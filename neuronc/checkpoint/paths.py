@@ -1,0 +1,103 @@
+"""Reading and writing files without leaving a folder, and what the system's errors mean for users."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from neuronc.errors import InputError, PlanError, UsageError
+
+
+def contained_file(folder: Path, name: str, *, named_by: str = "") -> Path:
+    """The path of file ``name`` directly in ``folder``, which need not exist.
+
+    Args:
+        folder: The folder that the file may not leave.
+        name: A plain file name.
+        named_by: The file that holds ``name``, for the message.
+
+    Raises:
+        InputError: ``name`` has folders in it, or is a link to a place outside ``folder``.
+    """
+    subject = f"{named_by} names {name!r}" if named_by else f"{folder / name}"
+    if name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
+        message = f"{subject}; expected a plain file name inside {folder}"
+        raise InputError(message, hint="put all files of a checkpoint into one folder")
+    path = folder / name
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(_root(folder)):
+        message = f"{subject}, a link to {target}; expected a file inside {folder}"
+        raise InputError(message, hint="replace the link by the file itself")
+    return path
+
+
+def _root(folder: Path) -> Path:
+    # A Hub cache keeps the files in "blobs" and links to them from "snapshots/REVISION".
+    real = Path(os.path.realpath(folder))
+    repository = real.parent.parent
+    if real.parent.name == "snapshots" and (repository / "blobs").is_dir():
+        return repository
+    return real
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn a system error while reading ``path`` into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror or error}"
+        raise InputError(message, hint="check that it exists and that you may read it") from error
+
+
+@contextmanager
+def writing(path: Path, *, needed_bytes: int) -> Iterator[None]:
+    """Turn a system error while writing ``path`` into an error that says the way out.
+
+    Raises:
+        PlanError: The disk (or quota) is full.
+        UsageError: The place cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(path, needed_bytes=needed_bytes) from error
+        message = f"cannot write {path}: {error.strerror or error}"
+        raise UsageError(message, hint="choose an output folder that you may write to") from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that may still be written to the file system of ``folder``, which need not exist."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def disk_full(path: Path, *, needed_bytes: int) -> PlanError:
+    """The error for a file system without room for ``path``."""
+    free = free_bytes(path.parent)
+    message = f"no room for {path}: {needed_bytes} bytes needed, {free} bytes free"
+    return PlanError(message, hint="free some space or choose an output folder on another disk")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``.
+
+    Raises:
+        InputError: It cannot be read, is not JSON, or is not an object.
+    """
+    try:
+        with reading(path):
+            found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is not valid JSON: {error}"
+        raise InputError(message, hint="download the file again") from error
+    if not isinstance(found, dict):
+        message = f"{path} holds a JSON {type(found).__name__}; expected an object"
+        raise InputError(message, hint="download the file again")
+    return found

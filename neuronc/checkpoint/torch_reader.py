@@ -1,0 +1,80 @@
+"""Reading ``pytorch_model.bin`` files: torch's restricted unpickler, values mapped on demand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuronc import dtypes
+from neuronc.checkpoint.paths import reading
+from neuronc.checkpoint.tensor_info import TensorInfo, no_such_tensor
+from neuronc.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorchReader:
+    """A `TensorReader` over mapped torch tensors."""
+
+    folder: Path
+    mapped: "Mapping[str, torch.Tensor]"
+
+    def read(self, name: str) -> "np.ndarray[Any, Any]":
+        """A fresh array; torch has no view that numpy could share for bf16."""
+        import numpy as np
+        import torch
+
+        if name not in self.mapped:
+            raise no_such_tensor(name, self.mapped, subject=self.folder)
+        tensor = self.mapped[name].detach().contiguous()
+        dtype = dtypes.numpy_dtype(tensor_info(name, tensor).dtype)
+        raw = tensor.reshape(-1).view(torch.uint8).numpy()
+        return np.array(raw).view(dtype).reshape(tuple(tensor.shape))
+
+
+def tensor_info(name: str, tensor: "torch.Tensor") -> TensorInfo:
+    """What `TensorInfo` says of a torch tensor."""
+    dtype = dtypes.from_torch(str(tensor.dtype), subject=f"tensor {name!r}")
+    return TensorInfo(name=name, shape=tuple(tensor.shape), dtype=dtype)
+
+
+def load_torch_file(path: Path) -> "dict[str, torch.Tensor]":
+    """The tensors of one file, mapped and not read; imports torch.
+
+    Raises:
+        InputError: The file is damaged, or holds anything but dense tensors by name. Nothing but
+            tensors is ever unpickled.
+    """
+    import torch
+
+    try:
+        with reading(path):
+            found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except InputError:
+        raise
+    except Exception as error:  # a hostile pickle can fail in any way it likes
+        message = f"{path} is not a file of plain tensors: {_first_line(error)}"
+        raise InputError(message, hint="convert the checkpoint to safetensors") from error
+    if not isinstance(found, dict) or not all(map(_is_dense, found, found.values())):
+        message = f"{path} holds something else than dense tensors by name"
+        raise InputError(message, hint="convert the checkpoint to safetensors")
+    return dict(found)
+
+
+def _is_dense(name: object, value: object) -> bool:
+    import torch
+
+    return (
+        isinstance(name, str)
+        and isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

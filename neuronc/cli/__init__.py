@@ -1,0 +1,1 @@
+"""Flags in, one report out; no compilation logic."""

@@ -1,0 +1,197 @@
+"""Commands are registered here, and whatever they raise becomes a message and an exit code here."""
+
+import errno
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from neuronc import __version__
+from neuronc.cli import output
+from neuronc.cli.options import JsonFlag, QuietFlag
+from neuronc.cli.output import Failure, Report
+from neuronc.errors import HostMemoryError, NeuroncError, PlanError, UsageError
+
+_REPORTED_PACKAGES = ("torch", "torch-mlir", "jax", "jaxlib", "transformers", "safetensors")
+
+
+def version(*, _quiet: QuietFlag = False, _json: JsonFlag = False) -> Report:
+    """Print the versions that decide what neuronc compiles."""
+    versions = installed_versions()
+    return Report(command="version", data=dict(versions))
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Versions from package metadata, without importing the packages; None where absent."""
+    import platform
+    from importlib import metadata
+
+    versions: dict[str, str | None] = {"neuronc": __version__, "python": platform.python_version()}
+    for name in _REPORTED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+# name -> (function, its two examples), in the order `--help` lists them.
+COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
+    "version": (version, ("neuronc version", "neuronc version --json")),
+}
+
+
+def create_app(commands: dict[str, tuple[Callable[..., Report], tuple[str, str]]]) -> typer.Typer:
+    """A typer app of ``commands``; each help text ends with the command's examples."""
+    # With rich markup typer imports rich for every help text; plain text starts faster.
+    created = typer.Typer(add_completion=False, rich_markup_mode=None)
+    created.callback(epilog=_epilog(("neuronc --version", "neuronc version --json")))(_root)
+    for name, (function, examples) in commands.items():
+        created.command(name, epilog=_epilog(examples))(function)
+    return created
+
+
+def _epilog(examples: Sequence[str]) -> str:
+    # \b keeps the lines as they are instead of filling them into one paragraph.
+    return "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
+
+
+def _print_version(given: bool) -> None:
+    if given:
+        output.write_line(f"neuronc {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
+    ] = False,
+) -> None:
+    """Compile language models ahead of time, and prove the result without the device."""
+
+
+app = create_app(COMMANDS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: the process's) and return its exit code."""
+    return run(app, sys.argv[1:] if argv is None else argv)
+
+
+def run(application: typer.Typer, argv: Sequence[str]) -> int:
+    """Run ``argv``, write its report or its failure, and return the exit code; never raises."""
+    arguments = list(argv) or ["--help"]
+    flags = _flags(arguments)
+    wants_help = not flags.isdisjoint({"--help", "--version"})
+    as_json = "--json" in flags
+    try:
+        # Help goes to stdout even with --json: no document is owed then.
+        report = _invoke(application, arguments, reserve_stdout=as_json and not wants_help)
+        if report is None:
+            return 0
+        return _write(report, as_json=as_json)
+    except BaseException as error:  # noqa: BLE001 (every end of the program gets its exit code)
+        if wants_help and isinstance(error, BrokenPipeError):
+            output.drop_stdout()
+            return 0
+        failure = describe(error)
+        command = _command_name(application, arguments[0])
+        output.write_failure(failure, command=command, as_json=as_json)
+        return failure.exit_code
+
+
+def _flags(arguments: list[str]) -> set[str]:
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return set(arguments[:end])
+
+
+def _command_name(application: typer.Typer, argument: str) -> str:
+    known = {info.name for info in application.registered_commands}
+    return argument if argument in known else "neuronc"
+
+
+def _invoke(
+    application: typer.Typer, arguments: list[str], *, reserve_stdout: bool
+) -> Report | None:
+    """The command's report; None after ``--help`` and ``--version``, which print by themselves."""
+    # Not typer's own main(): that one turns errors into text on stderr and exits by itself.
+    group = get_command(application)
+    try:
+        with (
+            output.stdout_reserved() if reserve_stdout else nullcontext(),
+            group.make_context("neuronc", list(arguments)) as context,
+        ):
+            report: Report = group.invoke(context)
+            return report
+    except typer.Exit:
+        return None
+
+
+def _write(report: Report, *, as_json: bool) -> int:
+    try:
+        output.write_report(report, as_json=as_json)
+    except BrokenPipeError:
+        # `neuronc ... | head`: the reader has seen enough, and the work is done.
+        output.drop_stdout()
+    return report.exit_code
+
+
+def describe(error: BaseException) -> Failure:
+    """What to tell the user about ``error``; a bug of ours also leaves a log file."""
+    if isinstance(error, NeuroncError):
+        return Failure.of(error)
+    if isinstance(error, typer.TyperException):
+        return Failure.of(_usage_error(error))
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(kind="interrupted", message="interrupted", hint="", exit_code=130)
+    if isinstance(error, MemoryError):
+        message = f"the host ran out of memory: {error}".removesuffix(": ")
+        hint = "free memory, or use a smaller model, batch size or max length"
+        return Failure.of(HostMemoryError(message, hint=hint))
+    if isinstance(error, OSError) and error.errno in _OS_ERRORS:
+        error_class, hint = _OS_ERRORS[error.errno]
+        place = "" if error.filename is None else f"{error.filename}: "
+        return Failure.of(error_class(f"{place}{error.strerror}", hint=hint))
+    return _bug(error)
+
+
+_OS_ERRORS: dict[int, tuple[type[NeuroncError], str]] = {
+    errno.ENOSPC: (PlanError, "free disk space, or write to another disk"),
+    errno.EDQUOT: (PlanError, "free disk space, or write to another disk"),
+    errno.EACCES: (UsageError, "check the permissions, or choose another folder"),
+    errno.EPERM: (UsageError, "check the permissions, or choose another folder"),
+    errno.EROFS: (UsageError, "choose a folder on a disk that can be written"),
+}
+
+
+def _usage_error(error: typer.TyperException) -> UsageError:
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    context: typer.Context | None = getattr(error, "ctx", None)
+    command = "neuronc" if context is None else context.command_path
+    return UsageError(message, hint=f"see {command} --help")
+
+
+def _bug(error: BaseException) -> Failure:
+    versions = "".join(f"{name} {found}\n" for name, found in installed_versions().items())
+    details = "".join([versions, *traceback.format_exception(error)])
+    summary = traceback.format_exception_only(error)[-1].strip()
+    try:
+        hint = f"please report it with the log {_write_log(details)}"
+    except OSError:
+        hint = f"please report it with these details (no log could be written)\n{details}"
+    return Failure(kind="bug", message=f"a bug in neuronc: {summary}", hint=hint, exit_code=1)
+
+
+def _write_log(text: str) -> Path:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="neuronc-", suffix=".log", delete=False
+    ) as log:
+        log.write(text)
+    return Path(log.name)

@@ -1,0 +1,115 @@
+"""Options that several commands share, declared once.
+
+Each is None (or False) when not given, so that a recipe's value or the default in
+`neuronc.recipe.Recipe` holds; commands pass them to `neuronc.recipe.merge_flags`.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuronc.errors import UsageError
+from neuronc.recipe import DtypeChoice, TargetName
+
+
+class BucketList(tuple[int, ...]):
+    """Buckets from a flag. A class of its own: typer takes a plain tuple for several values."""
+
+    __slots__ = ()
+
+
+def parse_buckets(option: str, text: str) -> BucketList:
+    """``32,128`` -> (32, 128), sorted, without duplicates; `UsageError` naming ``option``."""
+    try:
+        buckets = BucketList(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        buckets = BucketList()
+    if not buckets or buckets[0] < 1:
+        message = f"{option} is {text!r}; expected token counts above 0 with commas between"
+        raise UsageError(message, hint=f"write it like {option} 32,128")
+    return buckets
+
+
+def _at_least_one(param: typer.CallbackParam, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        option = param.opts[0]
+        message = f"{option} is {value}; it must be at least 1"
+        raise UsageError(message, hint=f"write it like {option} 2")
+    return value
+
+
+# `_json: JsonFlag = False` is all a command does about it: `neuronc.cli.app` reads the flag
+# itself, because errors found before any command runs must speak JSON as well.
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+NoVerifyFlag = Annotated[
+    bool, typer.Option("--no-verify", help="Skip verification; the artifact says unverified.")
+]
+OverwriteFlag = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")
+]
+TrustRemoteCodeFlag = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python code that comes with the checkpoint."),
+]
+
+TpOption = Annotated[
+    int | None,
+    typer.Option("--tp", metavar="N", callback=_at_least_one, help="Ranks (default 1)."),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        callback=_at_least_one,
+        help="Slots that decode together (default 1).",
+    ),
+]
+MaxLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        metavar="N",
+        callback=_at_least_one,
+        help="Tokens per slot, prompt and answer (default: the model's, at most 2048).",
+    ),
+]
+PrefillBucketsOption = Annotated[
+    BucketList | None,
+    typer.Option(
+        "--prefill-buckets",
+        metavar="N,N,...",
+        parser=partial(parse_buckets, "--prefill-buckets"),
+        help="Prompt lengths to compile for.",
+    ),
+]
+DecodeBucketsOption = Annotated[
+    BucketList | None,
+    typer.Option(
+        "--decode-buckets",
+        metavar="N,N,...",
+        parser=partial(parse_buckets, "--decode-buckets"),
+        help="KV cache lengths to compile decode for.",
+    ),
+]
+DtypeOption = Annotated[
+    DtypeChoice | None,
+    typer.Option("--dtype", help="Dtype of weights and arithmetic (default auto)."),
+]
+TargetOption = Annotated[
+    TargetName | None, typer.Option("--target", help="What to compile for (default cpu).")
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")
+]
+DumpIrOption = Annotated[
+    Path | None,
+    typer.Option("--dump-ir", metavar="DIR", help="Write every stage's program text here."),
+]

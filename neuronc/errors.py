@@ -1,0 +1,93 @@
+"""Every error a user can cause, one class per exit code.
+
+A message says what was expected and what was found, a hint says the way out. Anything that is
+not a `NeuroncError` is a bug of ours and exits with 1.
+"""
+
+
+class NeuroncError(Exception):
+    """Base of all errors that end a command with a message instead of a traceback.
+
+    Attributes:
+        message: Subject, expected, found; one or two lines.
+        hint: What to do about it; may be empty.
+    """
+
+    exit_code = 1
+    kind = "bug"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(NeuroncError):
+    """Options that contradict each other, or an output place that cannot be written."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class InputError(NeuroncError):
+    """A checkpoint, recipe, split folder or artifact that is not what it should be."""
+
+    exit_code = 3
+    kind = "input"
+
+
+class PlanError(NeuroncError):
+    """Something does not fit: a dim over the ranks, a prompt into the cache, data on the disk."""
+
+    exit_code = 4
+    kind = "plan"
+
+
+class ToolchainError(NeuroncError):
+    """A tool, library or CPU feature that the work needs is missing or another version."""
+
+    exit_code = 5
+    kind = "toolchain"
+
+
+class VerificationError(NeuroncError):
+    """The compiled numbers differ from the original model's by more than the dtype explains."""
+
+    exit_code = 6
+    kind = "verification"
+
+
+class CompilerError(NeuroncError):
+    """Tracing, lowering or compiling a program failed."""
+
+    exit_code = 7
+    kind = "compiler"
+
+
+class HostMemoryError(NeuroncError):
+    """The host ran out of memory, or a worker was killed for it."""
+
+    exit_code = 8
+    kind = "host_memory"
+
+
+class BenchmarkError(NeuroncError):
+    """A benchmark run that produced other output than it asked for, so its numbers mean nothing."""
+
+    exit_code = 15
+    kind = "benchmark"
+
+
+EXIT_CODES: dict[int, str] = {
+    0: "ok",
+    1: "a bug in neuronc",
+    2: "usage",
+    3: "bad input (checkpoint, recipe, artifact)",
+    4: "does not fit, or cannot be split so",
+    5: "toolchain missing or incompatible",
+    6: "verification failed",
+    7: "compiler failed",
+    8: "out of host memory",
+    15: "benchmark output invalid",
+    130: "interrupted",
+}

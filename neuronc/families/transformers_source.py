@@ -1,0 +1,119 @@
+"""Reads facts about a family out of transformers' configuration source, without importing it.
+
+Importing a transformers configuration class imports torch (seconds and hundreds of megabytes)
+only to read a dict literal. The tp plan and the field defaults are literals in
+``models/<family>/configuration_<family>.py``, so they are parsed instead.
+"""
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from neuronc.errors import InputError, ToolchainError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FamilySource:
+    """What transformers' configuration class of one model type says.
+
+    Attributes:
+        model_type: ``model_type`` of config.json.
+        tp_plan: ``base_model_tp_plan``: module pattern to split style; empty if there is none.
+        defaults: Literal defaults of the configuration's fields.
+    """
+
+    model_type: str
+    tp_plan: Mapping[str, str]
+    defaults: Mapping[str, Any]
+
+
+@cache
+def read_family_source(model_type: str) -> FamilySource:
+    """Parse the configuration class of ``model_type``.
+
+    Raises:
+        InputError: transformers has no such model type; the nearest known one is named.
+        ToolchainError: transformers is not installed.
+    """
+    path = _configuration_file(model_type)
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            literals = _class_literals(node)
+            if literals.get("model_type") == model_type:
+                plan = literals.get("base_model_tp_plan") or {}
+                return FamilySource(model_type=model_type, tp_plan=plan, defaults=literals)
+    message = f"{path.name} of transformers has no configuration class for {model_type!r}"
+    raise InputError(message, hint="check model_type in config.json")
+
+
+def known_model_types() -> tuple[str, ...]:
+    """Every model type transformers maps to a configuration."""
+    return tuple(_auto_mapping("CONFIG_MAPPING_NAMES"))
+
+
+def _configuration_file(model_type: str) -> Path:
+    if model_type not in known_model_types():
+        near = difflib.get_close_matches(model_type, known_model_types(), n=3)
+        message = f"unknown architecture: model_type {model_type!r} is not in transformers"
+        found = f"nearest known: {', '.join(near)}; " if near else ""
+        raise InputError(message, hint=f"{found}check model_type in config.json")
+    folder = _auto_mapping("SPECIAL_MODEL_TYPE_TO_MODULE_NAME").get(model_type, model_type)
+    folder = folder.replace("-", "_")
+    for base in (_transformers_dir() / "models", _transformers_dir() / "models" / "deprecated"):
+        path = base / folder / f"configuration_{folder}.py"
+        if path.is_file():
+            return path
+    message = f"transformers lists {model_type!r} but ships no configuration_{folder}.py"
+    raise ToolchainError(message, hint="install the transformers version neuronc is pinned to")
+
+
+def _transformers_dir() -> Path:
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or not spec.submodule_search_locations:
+        message = "transformers is not installed, and it holds the tensor-parallel plans"
+        raise ToolchainError(message, hint="pip install neuronc again")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+@cache
+def _auto_mapping(name: str) -> dict[str, str]:
+    path = _transformers_dir() / "models" / "auto" / "auto_mappings.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(target, ast.Name) and target.id == name and isinstance(node, ast.Assign):
+            call = node.value
+            literal = call.args[0] if isinstance(call, ast.Call) else call
+            return dict(ast.literal_eval(literal))
+    message = f"{path.name} of transformers does not define {name}"
+    raise ToolchainError(message, hint="install the transformers version neuronc is pinned to")
+
+
+def _class_literals(node: ast.ClassDef) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in node.body:
+        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            name, value = item.targets[0].id, item.value
+        elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value:
+            name, value = item.target.id, item.value
+        else:
+            continue
+        try:
+            found[name] = ast.literal_eval(_default_of(value))
+        except ValueError:  # computed in code, not a literal: the config file must say it
+            continue
+    return found
+
+
+def _default_of(value: ast.expr) -> ast.expr:
+    """The default inside a validated field such as ``interval(min=0.0)(default=0.02)``."""
+    if isinstance(value, ast.Call):
+        for keyword in value.keywords:
+            if keyword.arg == "default":
+                return keyword.value
+    return value

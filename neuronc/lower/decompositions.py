@@ -1,0 +1,67 @@
+"""Decompositions that keep f64 out of a program.
+
+torch-mlir expands variance through f64 accumulation, which no Neuron device has; layer norm and
+variance are therefore expanded here, in the input's own precision or f32.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+_aten = torch.ops.aten
+
+
+def _layer_norm(
+    x: torch.Tensor,
+    normalized_shape: Sequence[int],
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    dims = list(range(x.dim() - len(normalized_shape), x.dim()))
+    wide = x.to(torch.float32)
+    mean = wide.mean(dims, keepdim=True)
+    centred = wide - mean
+    rstd = torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
+    out = centred * rstd
+    if weight is not None:
+        out = out * weight
+    if bias is not None:
+        out = out + bias
+    return out.to(x.dtype), mean, rstd
+
+
+def _var_mean(
+    x: torch.Tensor,
+    dim: Sequence[int] | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    dims = list(range(x.dim())) if dim is None else list(dim)
+    count = 1
+    for d in dims:
+        count *= x.shape[d]
+    mean = x.mean(dims, keepdim=True)
+    total = ((x - mean) * (x - mean)).sum(dims, keepdim=keepdim)
+    unbiased = 1.0 if correction is None else float(correction)
+    return total / (count - unbiased), mean if keepdim else x.mean(dims)
+
+
+def _var(
+    x: torch.Tensor,
+    dim: Sequence[int] | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> torch.Tensor:
+    return _var_mean(x, dim, correction=correction, keepdim=keepdim)[0]
+
+
+OWN_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    _aten.native_layer_norm.default: _layer_norm,
+    _aten.var_mean.correction: _var_mean,
+    _aten.var.correction: _var,
+}
+"""Operator to its expansion; takes precedence over torch-mlir's table."""

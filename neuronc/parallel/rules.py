@@ -1,0 +1,88 @@
+"""How one tensor is laid over the ranks: whole, or as pieces along one dim."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["replicate", "column", "row", "vocab_embedding", "vocab_head"]
+"""What the module that owns a parameter does with it.
+
+``column``: output dim split, result stays on the rank. ``row``: input dim split, an all-reduce
+follows. ``vocab_embedding``: rows of the table split, an all-reduce follows. ``vocab_head``:
+output dim split, an all-gather follows. ``replicate``: every rank holds it whole.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """``length`` consecutive indices along the split dim, from ``start`` or zeros if None."""
+
+    start: int | None
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParamRule:
+    """Where one parameter goes.
+
+    Attributes:
+        name: The parameter's name in the checkpoint.
+        role: See `Role`.
+        shape: Its shape in the checkpoint.
+        dim: The dim that is split; None when the role is ``replicate``.
+        ranks: Per rank, the pieces that make up its shard along ``dim``, in order. All ranks'
+            pieces add up to the same length, so that every rank runs the same program.
+    """
+
+    name: str
+    role: Role
+    shape: tuple[int, ...]
+    dim: int | None = None
+    ranks: tuple[tuple[Piece, ...], ...] = ()
+
+    @property
+    def rank_shape(self) -> tuple[int, ...]:
+        """Shape of one rank's shard."""
+        if self.dim is None:
+            return self.shape
+        length = sum(piece.length for piece in self.ranks[0])
+        return (*self.shape[: self.dim], length, *self.shape[self.dim + 1 :])
+
+
+def merge_pieces(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The same pieces with neighbours that continue each other joined."""
+    merged: list[Piece] = []
+    for piece in pieces:
+        last = merged[-1] if merged else None
+        if last is not None and _continues(last, piece):
+            merged[-1] = Piece(start=last.start, length=last.length + piece.length)
+        else:
+            merged.append(piece)
+    return tuple(merged)
+
+
+def _continues(last: Piece, piece: Piece) -> bool:
+    if last.start is None or piece.start is None:
+        return last.start is None and piece.start is None
+    return last.start + last.length == piece.start
+
+
+def units_to_pieces(units: Sequence[int | None], unit_size: int) -> tuple[Piece, ...]:
+    """Pieces for a list of unit numbers (heads, say) of ``unit_size`` indices; None is zeros."""
+    pieces = [
+        Piece(start=None if unit is None else unit * unit_size, length=unit_size) for unit in units
+    ]
+    return merge_pieces(pieces)
+
+
+def even_pieces(size: int, tp: int) -> tuple[tuple[Piece, ...], ...]:
+    """``size`` in ``tp`` equal runs, the last ones padded with zeros where ``tp`` does not divide."""
+    step = -(-size // tp)
+    ranks = []
+    for rank in range(tp):
+        real = max(0, min(step, size - rank * step))
+        pieces = [Piece(start=rank * step, length=real)] if real else []
+        if real < step:
+            pieces.append(Piece(start=None, length=step - real))
+        ranks.append(tuple(pieces))
+    return tuple(ranks)

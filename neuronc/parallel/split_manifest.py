@@ -1,0 +1,159 @@
+"""``split.json``: what a split folder holds, enough to check it and to put the model together.
+
+A split folder is flat: ``split.json``, one ``rank-N.safetensors`` per rank, and the model's
+config and tokenizer files.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neuronc.checkpoint.digest import sha256_file
+from neuronc.errors import InputError
+from neuronc.parallel.cost import PaddingCost
+from neuronc.parallel.rules import ParamRule, Piece
+
+SPLIT_FORMAT = 1
+SPLIT_FILE = "split.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileDigest:
+    """One file of a folder: plain relative path, size, hex sha256."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitTensor:
+    """One parameter: its layout and the sha256 of the whole tensor's bytes in the split's dtype."""
+
+    rule: ParamRule
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitManifest:
+    """Contents of ``split.json``.
+
+    Attributes:
+        source: The checkpoint as the user named it; for a local path its last part only, so that
+            the same split on another machine has the same digest.
+        tp: Number of ranks.
+        dtype: Element type of all tensors.
+        tensors: By parameter name, in file order.
+        files: Every file of the folder but ``split.json``.
+        padding: What padding and replication cost.
+    """
+
+    source: str
+    tp: int
+    dtype: str
+    tensors: Mapping[str, SplitTensor]
+    files: tuple[FileDigest, ...]
+    padding: PaddingCost
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every whole parameter."""
+        return {name: tensor.rule.shape for name, tensor in self.tensors.items()}
+
+
+def rank_file(rank: int) -> str:
+    """Name of one rank's weight file."""
+    return f"rank-{rank}.safetensors"
+
+
+def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
+    """Write ``split.json`` into ``folder``; the same manifest gives the same bytes."""
+    data = {
+        "split_format": SPLIT_FORMAT,
+        "source": manifest.source,
+        "tp": manifest.tp,
+        "dtype": manifest.dtype,
+        "padding": asdict(manifest.padding),
+        "files": [asdict(file) for file in manifest.files],
+        "tensors": {
+            name: {**_rule_to_dict(t.rule), "sha256": t.sha256}
+            for name, t in manifest.tensors.items()
+        },
+    }
+    (folder / SPLIT_FILE).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def read_split_manifest(folder: Path) -> SplitManifest:
+    """Read ``folder``'s ``split.json``.
+
+    Raises:
+        InputError: not a split folder, damaged, or of a newer format.
+    """
+    path = folder / SPLIT_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["split_format"] != SPLIT_FORMAT:
+            message = f"{path} has format {data['split_format']}; this neuronc reads {SPLIT_FORMAT}"
+            raise InputError(message, hint="run neuronc split again with this version")
+        return SplitManifest(
+            source=data["source"],
+            tp=data["tp"],
+            dtype=data["dtype"],
+            padding=PaddingCost(**data["padding"]),
+            files=tuple(FileDigest(**file) for file in data["files"]),
+            tensors={n: _tensor_from_dict(n, t) for n, t in data["tensors"].items()},
+        )
+    except FileNotFoundError as error:
+        message = f"{folder} is not a split folder: it has no {SPLIT_FILE}"
+        raise InputError(message, hint="make one with neuronc split") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path} is damaged: {error!r}"
+        raise InputError(message, hint="run neuronc split again") from error
+
+
+def check_files(folder: Path, files: tuple[FileDigest, ...]) -> None:
+    """Compare every file with its recorded size and sha256, several at a time.
+
+    Raises:
+        InputError: a file is missing, has another size, or a changed byte; or its path leaves
+            the folder.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the interpreter lock
+        list(pool.map(lambda file: _check_file(folder, file), files))
+
+
+def _check_file(folder: Path, file: FileDigest) -> None:
+    path = folder / file.path
+    if not path.resolve().is_relative_to(folder.resolve()):
+        message = f"{folder} lists {file.path!r}, which is outside the folder"
+        raise InputError(message, hint="do not use this folder")
+    if not path.is_file():
+        message = f"{path} is missing"
+        raise InputError(message, hint="copy the folder again, or make it again")
+    if path.stat().st_size != file.size_bytes:
+        message = f"{path}: expected {file.size_bytes} bytes, found {path.stat().st_size}"
+        raise InputError(message, hint="copy the folder again, or make it again")
+    found = sha256_file(path)
+    if found != file.sha256:
+        message = f"{path}: digest mismatch, expected sha256 {file.sha256}, found {found}"
+        raise InputError(message, hint="the file changed after it was written; make it again")
+
+
+def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:
+    ranks = [[[p.start, p.length] for p in pieces] for pieces in rule.ranks]
+    return {"role": rule.role, "shape": list(rule.shape), "dim": rule.dim, "ranks": ranks}
+
+
+def _tensor_from_dict(name: str, data: Mapping[str, Any]) -> SplitTensor:
+    ranks = tuple(
+        tuple(Piece(start=start, length=length) for start, length in pieces)
+        for pieces in data["ranks"]
+    )
+    rule = ParamRule(
+        name=name, role=data["role"], shape=tuple(data["shape"]), dim=data["dim"], ranks=ranks
+    )
+    return SplitTensor(rule=rule, sha256=data["sha256"])

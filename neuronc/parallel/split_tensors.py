@@ -1,0 +1,168 @@
+"""Apply a parallel plan: checkpoint in, one safetensors file per rank out."""
+
+import hashlib
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuronc.checkpoint.checkpoint import Checkpoint, TensorInfo
+from neuronc.checkpoint.companions import write_companions
+from neuronc.checkpoint.digest import sha256_file
+from neuronc.checkpoint.safetensors_writer import SafetensorsWriter
+from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype, numpy_dtype
+from neuronc.errors import InputError
+from neuronc.families.model_config import ModelConfig, read_model_config
+from neuronc.parallel.cost import padding_cost
+from neuronc.parallel.plan import ParallelPlan, plan_parallelism
+from neuronc.parallel.shards import cut_shard
+from neuronc.parallel.split_manifest import (
+    FileDigest,
+    SplitManifest,
+    SplitTensor,
+    rank_file,
+    write_split_manifest,
+)
+from neuronc.progress import SILENT, Progress
+
+# Buffers that older transformers versions saved; the model computes them itself.
+_NOT_PARAMETERS = re.compile(r".*\.(?:rotary_emb\.inv_freq|masked_bias|attn\.bias)")
+
+
+def split_checkpoint(
+    checkpoint: Checkpoint, out_dir: Path, *, tp: int, dtype: str, progress: Progress = SILENT
+) -> SplitManifest:
+    """Write ``checkpoint``'s rank files, config and tokenizer into the existing folder ``out_dir``.
+
+    Tensors are streamed: memory is one tensor, its cast copy and one rank's shard of it. The rank
+    files are written side by side, so the checkpoint is read once.
+
+    Args:
+        checkpoint: An opened checkpoint.
+        out_dir: Where to write.
+        tp: Number of ranks.
+        dtype: ``auto`` keeps the checkpoint's own element type.
+        progress: Told of every tensor.
+
+    Raises:
+        InputError: a tensor is missing, or the config is not usable.
+        PlanError: a dim cannot be split over ``tp`` ranks, or the disk is full.
+    """
+    config = read_model_config(checkpoint.config, source=checkpoint.source)
+    infos = model_tensors(checkpoint, config)
+    element = resolve_dtype(infos, dtype, source=checkpoint.source)
+    plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp)
+    digests, files = _write_ranks(checkpoint, plan, element, out_dir, progress)
+    with progress.stage("writing config and tokenizer"):
+        names = write_companions(checkpoint, out_dir)
+    files += [_digest(out_dir / name) for name in names]
+    manifest = SplitManifest(
+        source=_portable_source(checkpoint),
+        tp=tp,
+        dtype=element.name,
+        tensors={n: SplitTensor(rule=r, sha256=digests[n]) for n, r in plan.rules.items()},
+        files=tuple(files),
+        padding=padding_cost(plan),
+    )
+    write_split_manifest(manifest, out_dir)
+    return manifest
+
+
+def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, TensorInfo]:
+    """The checkpoint's parameters: no saved buffers, no second copy of a tied LM head.
+
+    Raises:
+        InputError: the layers do not all have the same tensors, or there are too few layers.
+    """
+    infos = {
+        name: info
+        for name, info in checkpoint.tensors.items()
+        if not _NOT_PARAMETERS.fullmatch(name)
+        and not (config.tie_word_embeddings and name == "lm_head.weight")
+    }
+    _check_layers(infos, config, checkpoint.source)
+    return infos
+
+
+def resolve_dtype(infos: dict[str, TensorInfo], dtype: str, *, source: str) -> Dtype:
+    """``dtype``, or for ``auto`` the element type that most of the checkpoint's bytes have."""
+    if dtype != "auto":
+        return DTYPES[dtype]
+    size_by_dtype: dict[str, int] = {}
+    for info in infos.values():
+        size_by_dtype[info.dtype.name] = size_by_dtype.get(info.dtype.name, 0) + info.size_bytes
+    name = max(size_by_dtype, key=lambda n: size_by_dtype[n], default="none")
+    if name not in COMPUTE_DTYPES:
+        message = f"{source} holds {name} weights; neuronc computes in {', '.join(COMPUTE_DTYPES)}"
+        raise InputError(message, hint="choose one with --dtype")
+    return DTYPES[name]
+
+
+def _check_layers(infos: dict[str, TensorInfo], config: ModelConfig, source: str) -> None:
+    layers: dict[int, set[str]] = {}
+    for name in infos:
+        match = re.fullmatch(r"(?:.*\.)?layers\.(\d+)\.(.+)", name)
+        if match:
+            layers.setdefault(int(match[1]), set()).add(match[2])
+    if not layers:
+        return
+    if sorted(layers) != list(range(config.num_layers)):
+        message = f"{source} has layers {_ranges(layers)}; config.json says {config.num_layers}"
+        raise InputError(message, hint="the checkpoint is incomplete, or config.json is another's")
+    common = max(layers.values(), key=len)
+    for number, names in layers.items():
+        if names != common and len(set(map(frozenset, layers.values()))) > _layer_kinds(config):
+            missing = sorted(common - names)
+            message = f"{source}: layer {number} lacks {', '.join(missing[:3])}"
+            raise InputError(message, hint="the checkpoint is incomplete; fetch it again")
+
+
+def _layer_kinds(config: ModelConfig) -> int:
+    """How many different layers the family mixes (full and sliding attention, dense and MoE)."""
+    return max(1, len(set(config.raw.get("layer_types") or [])))
+
+
+def _ranges(layers: dict[int, set[str]]) -> str:
+    return f"{min(layers)} to {max(layers)} ({len(layers)} of them)"
+
+
+def _write_ranks(
+    checkpoint: Checkpoint, plan: ParallelPlan, element: Dtype, out_dir: Path, progress: Progress
+) -> tuple[dict[str, str], list[FileDigest]]:
+    infos = [
+        TensorInfo(name=name, shape=rule.rank_shape, dtype=element)
+        for name, rule in plan.rules.items()
+    ]
+    digests: dict[str, str] = {}
+    title = f"splitting over {plan.tp} rank{'s' if plan.tp > 1 else ''}"
+    with ExitStack() as stack, progress.stage(title, total=len(infos), unit="tensors") as stage:
+        writers = [
+            stack.enter_context(SafetensorsWriter(out_dir / rank_file(rank), infos))
+            for rank in range(plan.tp)
+        ]
+        for name, rule in plan.rules.items():
+            whole = _read_as(checkpoint, name, element)
+            digests[name] = hashlib.sha256(whole.reshape(-1).view(np.uint8).data).hexdigest()
+            for rank, writer in enumerate(writers):
+                writer.write(name, cut_shard(whole, rule, rank))
+            stage.advance(note=name)
+        written = [writer.close() for writer in writers]
+    files = [FileDigest(path=w.name, size_bytes=w.size_bytes, sha256=w.sha256) for w in written]
+    return digests, files
+
+
+def _read_as(checkpoint: Checkpoint, name: str, element: Dtype) -> np.ndarray[Any, Any]:
+    array = checkpoint.reader.read(name)
+    wanted = numpy_dtype(element)
+    return np.ascontiguousarray(array if array.dtype == wanted else array.astype(wanted))
+
+
+def _portable_source(checkpoint: Checkpoint) -> str:
+    is_local = not checkpoint.source.startswith("package:") and Path(checkpoint.source).exists()
+    return Path(checkpoint.source).name if is_local else checkpoint.source
+
+
+def _digest(path: Path) -> FileDigest:
+    return FileDigest(path=path.name, size_bytes=path.stat().st_size, sha256=sha256_file(path))

@@ -1,0 +1,44 @@
+"""What a long stage tells the person who waits; the drawing is in `neuronc.cli.progress`."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Stage(Protocol):
+    """One running piece of work."""
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """``amount`` more is done (in the unit the stage was opened with); ``note`` names it."""
+
+
+class Progress(Protocol):
+    """Where stages report to."""
+
+    def stage(
+        self, title: str, *, total: float | None = None, unit: str = ""
+    ) -> AbstractContextManager[Stage]:
+        """Open a stage; ``total`` in ``unit`` (``tensors``, ``programs``, ``bytes``), None if unknown."""
+
+
+class _SilentStage:
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        pass
+
+
+class SilentProgress:
+    """Reports nothing: the default of every stage, so that a library call stays quiet."""
+
+    @contextmanager
+    def stage(
+        self,
+        title: str,
+        *,
+        total: float | None = None,
+        unit: str = "",  # noqa: ARG002
+    ) -> Iterator[Stage]:
+        """A stage nobody sees."""
+        yield _SilentStage()
+
+
+SILENT = SilentProgress()

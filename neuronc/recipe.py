@@ -1,0 +1,187 @@
+"""A recipe file (TOML) or flags -> one frozen `Recipe`; whatever cannot be honoured is refused."""
+
+import re
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from neuronc.errors import InputError, UsageError
+
+DtypeChoice = Literal["auto", "f32", "bf16", "f16"]
+TargetName = Literal["cpu", "inf2", "trn1", "trn1n", "trn2", "trn3"]
+
+DTYPE_CHOICES: tuple[str, ...] = get_args(DtypeChoice)
+TARGET_NAMES: tuple[str, ...] = get_args(TargetName)
+
+_INTS = ("tp", "batch_size", "max_length")
+_INT_LISTS = ("prefill_buckets", "decode_buckets")
+_CHOICES = {"dtype": DTYPE_CHOICES, "target": TARGET_NAMES}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What to build; the defaults of every command are the defaults here.
+
+    Attributes:
+        checkpoint: Local path, Hub id, ``.gguf`` file or ``package:NAME/FILE``.
+        revision: Branch, tag or commit of a Hub id.
+        tp: Tensor-parallel degree, the number of ranks.
+        batch_size: Slots of the decode programs.
+        max_length: Tokens a slot's KV cache holds; None leaves it to the model's positions.
+        prefill_buckets: Prompt lengths to compile for, ascending; empty leaves it to the build.
+        decode_buckets: KV cache lengths to compile decode for, ascending; empty as above.
+        dtype: One of `DTYPE_CHOICES`.
+        target: One of `TARGET_NAMES`.
+        out: Output folder, relative to the current directory.
+    """
+
+    checkpoint: str
+    revision: str | None = None
+    tp: int = 1
+    batch_size: int = 1
+    max_length: int | None = None
+    prefill_buckets: tuple[int, ...] = ()
+    decode_buckets: tuple[int, ...] = ()
+    dtype: str = "auto"
+    target: str = "cpu"
+    out: Path | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """All fields in JSON terms: lists for tuples, text for paths."""
+        plain: dict[str, object] = asdict(self)
+        plain.update({key: list(getattr(self, key)) for key in _INT_LISTS})
+        plain["out"] = None if self.out is None else str(self.out)
+        return plain
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in the file ``path``; a relative checkpoint path is relative to the file.
+
+    Raises:
+        InputError: Unreadable file, bad TOML, unknown key, wrong type or impossible value; the
+            message names the file and the key.
+    """
+    table = _read_toml(path)
+    problem = _unknown_key(table) or _wrong_type(table)
+    if problem is None and "checkpoint" not in table:
+        problem = ("checkpoint is missing", 'add a line like checkpoint = "org/name"')
+    if problem is None:
+        recipe = _from_table(table)
+        problem = _impossible_value(recipe)
+    if problem is not None:
+        message = f"recipe {path}: {problem[0]}"
+        raise InputError(message, hint=problem[1])
+    return replace(recipe, checkpoint=_beside_file(recipe.checkpoint, path.parent))
+
+
+def merge_flags(recipe: Recipe, **overrides: Any) -> Recipe:
+    """``recipe`` with the flags that were given; an override of None was not given.
+
+    Raises:
+        UsageError: The flags ask for something impossible, alone or together with the recipe.
+    """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    merged = replace(recipe, **given)
+    problem = _impossible_value(merged)
+    if problem is not None:
+        raise UsageError(problem[0], hint=problem[1])
+    return merged
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"recipe {path} cannot be read: {error.strerror}"
+        raise InputError(message, hint="pass the path of a .toml file") from error
+    except UnicodeDecodeError as error:
+        message = f"recipe {path} is not UTF-8 text: byte {error.start} is invalid"
+        raise InputError(message, hint="a recipe is a TOML text file") from error
+    except tomllib.TOMLDecodeError as error:
+        message = f"recipe {path} is not valid TOML: {error}"
+        raise InputError(
+            message, hint='a line reads key = value; text stands in "quotes"'
+        ) from error
+
+
+# A problem is (what is wrong, the way out); None means none.
+_Problem = tuple[str, str] | None
+
+
+def _unknown_key(table: dict[str, Any]) -> _Problem:
+    known = [field.name for field in fields(Recipe)]
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            return f"unknown key {key!r}", hint
+    return None
+
+
+def _wrong_type(table: dict[str, Any]) -> _Problem:
+    for key, value in table.items():
+        if key in _INT_LISTS:
+            expected, found = "list of int", _list_type(value)
+        else:
+            expected, found = ("int" if key in _INTS else "str"), type(value).__name__
+        if found != expected:
+            example = {"int": f"{key} = 2", "str": f'{key} = "..."'}.get(expected, f"{key} = [32]")
+            return f"{key}: expected {expected}, found {found}", f"write {example}"
+    return None
+
+
+def _list_type(value: object) -> str:
+    if not isinstance(value, list):
+        return type(value).__name__
+    # `type` and not `isinstance`: TOML's true is no number, although Python's bool is an int.
+    odd = next((item for item in value if type(item) is not int), None)
+    return "list of int" if odd is None else f"list holding {type(odd).__name__}"
+
+
+def _from_table(table: dict[str, Any]) -> Recipe:
+    values = dict(table)
+    values.update({key: tuple(table[key]) for key in _INT_LISTS if key in table})
+    if "out" in table:
+        values["out"] = Path(table["out"])
+    return Recipe(**values)
+
+
+def _impossible_value(recipe: Recipe) -> _Problem:
+    if not recipe.checkpoint:
+        return "checkpoint is empty", "name a folder, a .gguf file, a Hub id or package:NAME/FILE"
+    for key in _INTS:
+        value = getattr(recipe, key)
+        if value is not None and value < 1:
+            return f"{key} is {value}; it must be at least 1", f"raise {key}"
+    for key, choices in _CHOICES.items():
+        if getattr(recipe, key) not in choices:
+            return f"{key} is {getattr(recipe, key)!r}", f"choose one of {', '.join(choices)}"
+    for key in _INT_LISTS:
+        problem = _impossible_buckets(key, getattr(recipe, key), recipe.max_length)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _impossible_buckets(key: str, buckets: tuple[int, ...], max_length: int | None) -> _Problem:
+    if list(buckets) != sorted(set(buckets)) or any(bucket < 1 for bucket in buckets):
+        return f"{key} is {list(buckets)}; buckets are positive and ascending", f"reorder {key}"
+    if max_length is not None and buckets and buckets[-1] > max_length:
+        message = f"{key} holds {buckets[-1]}, more than max_length {max_length}"
+        return message, f"drop that bucket or raise max_length to {buckets[-1]}"
+    return None
+
+
+def _beside_file(checkpoint: str, folder: Path) -> str:
+    """``checkpoint`` as the rest of the program reads it, from any current directory."""
+    if checkpoint.startswith("package:"):
+        return checkpoint
+    local = folder / checkpoint
+    is_hub_id = _HUB_ID.fullmatch(checkpoint) and not checkpoint.endswith(".gguf")
+    if is_hub_id and not local.exists():
+        return checkpoint
+    # Absolute, so that a missing folder `recipes/x` can never be taken for a Hub id.
+    return str(local.resolve())

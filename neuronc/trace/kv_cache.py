@@ -1,0 +1,89 @@
+"""A KV cache of fixed length whose tensors are inputs and outputs of the traced program.
+
+Layout of one layer's keys (and values): ``[batch, length, kv_heads, head_dim]``, batch = slots.
+Writing at (slot, position) then is one window scatter per layer, with a position per slot.
+"""
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+# B slots, L cache length, S new tokens per sequence, K kv heads, D head dim
+
+
+class SlotCacheLayer(CacheLayerMixin):
+    """One layer's keys and values for the slots that take part in a program.
+
+    Args:
+        keys_BLKD: All slots' keys; replaced, not mutated, by `update`.
+        values_BLKD: All slots' values.
+        slots: ``[N]`` which slots the N sequences of this call live in, or None for all in order.
+        positions_NS: ``[N, S]`` where the S new tokens of each sequence go.
+        key_length: How many cache positions attention sees (a decode bucket).
+    """
+
+    is_compileable = True
+
+    def __init__(
+        self,
+        keys_BLKD: torch.Tensor,  # noqa: N803
+        values_BLKD: torch.Tensor,  # noqa: N803
+        *,
+        slots: torch.Tensor | None,
+        positions_NS: torch.Tensor,  # noqa: N803
+        key_length: int,
+    ) -> None:
+        super().__init__()
+        self.keys, self.values = keys_BLKD, values_BLKD
+        self.slots, self.positions_NS, self.key_length = slots, positions_NS, key_length
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write ``[N, K, S, D]`` states and give back what attention sees, ``[N, K, L', D]``."""
+        self.keys = self._write(self.keys, key_states)
+        self.values = self._write(self.values, value_states)
+        return self._visible(self.keys), self._visible(self.values)
+
+    def _write(self, cache_BLKD: torch.Tensor, states_NKSD: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        new_NSKD = states_NKSD.transpose(1, 2).to(cache_BLKD.dtype)  # noqa: N806
+        rows = self.slots
+        if rows is None:
+            rows = torch.arange(cache_BLKD.shape[0], dtype=self.positions_NS.dtype)
+        rows_NS = rows[:, None].expand_as(self.positions_NS)  # noqa: N806
+        return torch.index_put(cache_BLKD, (rows_NS, self.positions_NS), new_NSKD)
+
+    def _visible(self, cache_BLKD: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        rows = cache_BLKD if self.slots is None else torch.index_select(cache_BLKD, 0, self.slots)
+        return rows[:, : self.key_length].transpose(1, 2)
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the tensors are given."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Keys seen by attention and their offset, as transformers' mask code asks for them."""
+        return self.key_length, 0
+
+    def get_seq_length(self) -> int:
+        """Unknown to the program (positions are inputs); 0 keeps transformers from slicing."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Cache positions per slot."""
+        return self.key_length
+
+
+def build_cache(
+    keys: list[torch.Tensor],
+    values: list[torch.Tensor],
+    *,
+    slots: torch.Tensor | None,
+    positions_NS: torch.Tensor,  # noqa: N803
+    key_length: int,
+) -> Cache:
+    """A transformers cache of one `SlotCacheLayer` per pair in ``keys`` and ``values``."""
+    layers = [
+        SlotCacheLayer(k, v, slots=slots, positions_NS=positions_NS, key_length=key_length)
+        for k, v in zip(keys, values, strict=True)
+    ]
+    return Cache(layers=layers)

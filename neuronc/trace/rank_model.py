@@ -1,0 +1,145 @@
+"""One rank's model: the transformers model on the meta device, its linears cut to the rank's size.
+
+Every rank runs this same module; only the weights given to it differ.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuronc.parallel.plan import ParallelPlan
+from neuronc.trace.attention import ATTENTION, register_attention
+from neuronc.trace.collectives import all_gather, all_reduce
+
+
+def build_rank_model(
+    config: Mapping[str, Any], plan: ParallelPlan, dtype: torch.dtype
+) -> nn.Module:
+    """The causal LM of ``config`` as one rank of ``plan`` runs it, without weights.
+
+    Parameters are on the meta device with the rank's shapes; non-persistent buffers (rotary
+    frequencies) are real. Costs no memory for weights.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    register_attention()
+    fields = {k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")}
+    hf_config = AutoConfig.for_model(config["model_type"], **fields)
+    with parameters_on_meta():
+        model = AutoModelForCausalLM.from_config(
+            hf_config, dtype=dtype, attn_implementation=ATTENTION
+        )
+    model.eval()
+    if plan.tp > 1:
+        _cut_to_rank(model, plan)
+    _put_head(model, plan)
+    return model
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Within, every parameter is moved to the meta device as it is registered; buffers stay."""
+    register = nn.Module.register_parameter
+
+    def register_on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and param.device.type != "meta":
+            param = nn.Parameter(param.to("meta"), requires_grad=False)
+        register(self, name, param)
+
+    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+class RowParallelLinear(nn.Module):
+    """Input dim split: the ranks' partial products are summed, then the bias is added once."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[..., in / tp]`` to ``[..., out]``."""
+        total = all_reduce(nn.functional.linear(x, self.weight))
+        return total if self.bias is None else total + self.bias
+
+
+class Head(nn.Module):
+    """The LM head: each rank computes its part of the vocabulary, the parts are gathered.
+
+    ``last`` (``[1]`` i32 or None) is set by the traced program: the one token of each sequence
+    whose logits are wanted, so that prefill does not compute the vocabulary for every token.
+    """
+
+    last: torch.Tensor | None = None
+
+    def __init__(self, linear: nn.Linear, *, tp: int, vocab_size: int) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self.tp, self.vocab_size = tp, vocab_size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, S, hidden]`` to ``[N, S or 1, vocab]`` on every rank."""
+        if self.last is not None:
+            x = torch.index_select(x, 1, self.last)
+        part = nn.functional.linear(x, self.weight, self.bias)
+        return part if self.tp == 1 else all_gather(part, self.tp)[..., : self.vocab_size]
+
+
+class VocabParallelEmbedding(nn.Module):
+    """Each rank looks up the tokens in its rows; the others give zeros, and a sum joins them.
+
+    ``rank`` (``[1]`` i32) is set by the traced program before it calls the model.
+    """
+
+    rank: torch.Tensor
+
+    def __init__(self, embedding: nn.Embedding, *, vocab_per_rank: int) -> None:
+        super().__init__()
+        self.weight = embedding.weight
+        self.vocab_per_rank = vocab_per_rank
+
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """``[N, S]`` token ids to ``[N, S, hidden]``."""
+        local = token_ids - self.rank * self.vocab_per_rank
+        mine = (local >= 0) & (local < self.vocab_per_rank)
+        rows = nn.functional.embedding(local.clamp(0, self.vocab_per_rank - 1), self.weight)
+        return all_reduce(torch.where(mine[..., None], rows, torch.zeros_like(rows)))
+
+
+def _cut_to_rank(model: nn.Module, plan: ParallelPlan) -> None:
+    for name, rule in plan.rules.items():
+        owner_name, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(owner_name)
+        old = getattr(owner, leaf)
+        shard = torch.empty(rule.rank_shape, dtype=old.dtype, device="meta")
+        setattr(owner, leaf, nn.Parameter(shard, requires_grad=False))
+    for name, rule in plan.rules.items():
+        if name.endswith(".weight"):
+            _put_collective(model, name.removesuffix(".weight"), rule.role, plan)
+    for module in model.modules():
+        if hasattr(module, "num_key_value_groups"):
+            module.num_key_value_groups = plan.heads.q_per_kv
+
+
+def _put_collective(model: nn.Module, module_name: str, role: str, plan: ParallelPlan) -> None:
+    module: Any = model.get_submodule(module_name)
+    if role == "row":
+        model.set_submodule(module_name, RowParallelLinear(module))
+    elif role == "vocab_embedding":
+        embedding = VocabParallelEmbedding(module, vocab_per_rank=plan.vocab_per_rank)
+        model.set_submodule(module_name, embedding)
+
+
+def _put_head(model: Any, plan: ParallelPlan) -> None:
+    """Wrap the LM head; a tied one has no parameter in the checkpoint and uses the embedding's."""
+    head = Head(model.get_output_embeddings(), tp=plan.tp, vocab_size=model.config.vocab_size)
+    model.set_output_embeddings(head)
+    name = next(n for n, module in model.named_modules() if module is head)
+    if f"{name}.weight" not in plan.rules:
+        head.weight = model.get_input_embeddings().weight

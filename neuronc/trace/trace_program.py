@@ -1,0 +1,194 @@
+"""One rank's module and a program's shapes to an exported program (`torch.export`).
+
+Nothing here holds weights: parameters and caches are fake tensors, and all of them are inputs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from neuronc.dtypes import DTYPES
+from neuronc.parallel.plan import ParallelPlan
+from neuronc.trace.kv_cache import build_cache
+from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec
+from neuronc.trace.rank_model import Head, VocabParallelEmbedding, build_rank_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedProgram:
+    """A program as a torch graph, ready for lowering."""
+
+    spec: ProgramSpec
+    signature: ProgramSignature
+    exported: torch.export.ExportedProgram
+
+
+def trace_program(
+    config: Mapping[str, Any],
+    plan: ParallelPlan,
+    spec: ProgramSpec,
+    *,
+    num_layers: int,
+    head_dim: int,
+    dtype: str,
+) -> TracedProgram:
+    """Export the program ``spec`` of the model ``config``, one rank of ``plan``."""
+    model = build_rank_model(config, plan, getattr(torch, DTYPES[dtype].torch))
+    signature = make_signature(plan, spec, num_layers=num_layers, head_dim=head_dim, dtype=dtype)
+    program = _RankProgram(model, signature, spec)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        inputs = tuple(
+            torch.empty(t.shape, dtype=getattr(torch, DTYPES[t.dtype].torch))
+            for t in signature.inputs
+        )
+    with torch.no_grad():
+        exported = torch.export.export(program, inputs, strict=False)
+    return TracedProgram(spec=spec, signature=signature, exported=exported)
+
+
+def make_signature(
+    plan: ParallelPlan, spec: ProgramSpec, *, num_layers: int, head_dim: int, dtype: str
+) -> ProgramSignature:
+    """Inputs and outputs of ``spec`` on one rank.
+
+    Prefill data: ``token_ids [1, bucket]``, ``slot [1]``, ``start [1]`` (position of the first
+    token), ``length [1]`` (valid tokens). Decode data: ``token_ids [batch]``,
+    ``positions [batch]``. All i32. Output: ``logits`` (``[1, vocab]`` of the last valid token, or
+    ``[batch, vocab]``), then the caches, each in place of its input.
+    """
+    weights = [
+        TensorSpec(name=n, kind="weight", shape=r.rank_shape, dtype=dtype)
+        for n, r in plan.rules.items()
+    ]
+    cache_shape = (spec.batch_size, spec.max_length, plan.heads.kv_per_rank, head_dim)
+    caches = [
+        TensorSpec(name=f"{part}.{layer}", kind="cache", shape=cache_shape, dtype=dtype)
+        for part in ("keys", "values")
+        for layer in range(num_layers)
+    ]
+    rank = [TensorSpec(name="rank", kind="rank", shape=(1,), dtype="i32")] if plan.tp > 1 else []
+    inputs = (*weights, *caches, *rank, *_data_specs(spec))
+    rows = 1 if spec.phase == "prefill" else spec.batch_size
+    vocab = _vocab_size(plan)
+    logits = TensorSpec(name="logits", kind="data", shape=(rows, vocab), dtype=dtype)
+    aliases = {1 + i: len(weights) + i for i in range(len(caches))}
+    return ProgramSignature(inputs=inputs, outputs=(logits, *caches), aliases=aliases)
+
+
+def _data_specs(spec: ProgramSpec) -> tuple[TensorSpec, ...]:
+    if spec.phase == "prefill":
+        shapes = {"token_ids": (1, spec.bucket), "slot": (1,), "start": (1,), "length": (1,)}
+    else:
+        shapes = {"token_ids": (spec.batch_size,), "positions": (spec.batch_size,)}
+    return tuple(TensorSpec(name=n, kind="data", shape=s, dtype="i32") for n, s in shapes.items())
+
+
+def _vocab_size(plan: ParallelPlan) -> int:
+    table = next(r for n, r in plan.rules.items() if n.endswith("embed_tokens.weight"))
+    return table.shape[0]
+
+
+class _RankProgram(nn.Module):
+    """Flat inputs in signature order to flat outputs in signature order."""
+
+    def __init__(self, model: nn.Module, signature: ProgramSignature, spec: ProgramSpec) -> None:
+        super().__init__()
+        self.held = (model,)  # in a tuple: its parameters are inputs, not state of this module
+        self.signature, self.spec = signature, spec
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        by_kind: dict[str, dict[str, torch.Tensor]] = {
+            "weight": {},
+            "cache": {},
+            "rank": {},
+            "data": {},
+        }
+        for tensor_spec, tensor in zip(self.signature.inputs, inputs, strict=True):
+            by_kind[tensor_spec.kind][tensor_spec.name] = tensor
+        for module in self.held[0].modules():
+            if isinstance(module, VocabParallelEmbedding):
+                module.rank = by_kind["rank"]["rank"]
+            elif isinstance(module, Head) and self.spec.phase == "prefill":
+                module.last = by_kind["data"]["length"] - 1
+        caches = list(by_kind["cache"].values())
+        half = len(caches) // 2
+        step = _prefill if self.spec.phase == "prefill" else _decode
+        return step(
+            self.held[0],
+            by_kind["weight"],
+            caches[:half],
+            caches[half:],
+            by_kind["data"],
+            self.spec,
+        )
+
+
+def _prefill(
+    model: nn.Module,
+    weights: dict[str, torch.Tensor],
+    keys: list[torch.Tensor],
+    values: list[torch.Tensor],
+    data: dict[str, torch.Tensor],
+    spec: ProgramSpec,
+) -> tuple[torch.Tensor, ...]:
+    offsets = torch.arange(spec.bucket, dtype=torch.int32)
+    positions = data["start"][:, None] + offsets[None, :]
+    cache = build_cache(
+        keys, values, slots=data["slot"], positions_NS=positions, key_length=spec.max_length
+    )
+    logits = _call_model(model, weights, data["token_ids"], positions, cache, spec.max_length)
+    return (
+        logits,
+        *(layer.keys for layer in cache.layers),
+        *(layer.values for layer in cache.layers),
+    )
+
+
+def _decode(
+    model: nn.Module,
+    weights: dict[str, torch.Tensor],
+    keys: list[torch.Tensor],
+    values: list[torch.Tensor],
+    data: dict[str, torch.Tensor],
+    spec: ProgramSpec,
+) -> tuple[torch.Tensor, ...]:
+    positions = data["positions"][:, None]
+    cache = build_cache(keys, values, slots=None, positions_NS=positions, key_length=spec.bucket)
+    token_ids = data["token_ids"][:, None]
+    logits = _call_model(model, weights, token_ids, positions, cache, spec.bucket)
+    return (
+        logits,
+        *(layer.keys for layer in cache.layers),
+        *(layer.values for layer in cache.layers),
+    )
+
+
+def _call_model(
+    model: nn.Module,
+    weights: dict[str, torch.Tensor],
+    token_ids: torch.Tensor,
+    positions: torch.Tensor,
+    cache: Any,
+    key_length: int,
+) -> torch.Tensor:
+    dtype = next(iter(weights.values())).dtype
+    visible = torch.arange(key_length, dtype=torch.int32)[None, None, :] <= positions[:, :, None]
+    zero = torch.zeros((), dtype=dtype)
+    mask = torch.where(visible, zero, torch.finfo(dtype).min)[:, None]
+    outputs = torch.func.functional_call(
+        model,
+        weights,
+        (),
+        {
+            "input_ids": token_ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "past_key_values": cache,
+            "use_cache": True,
+        },
+    )
+    return outputs.logits[:, 0]

@@ -1,0 +1,1 @@
+"""The proof: a compiled artifact against the original model."""

@@ -1,0 +1,119 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from neuronc.checkpoint.checkpoint import open_checkpoint
+from neuronc.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    return tmp_path
+
+
+def _save(folder: Path, state: object, name: str = "pytorch_model.bin", **options: Any) -> Path:
+    torch.save(state, folder / name, **options)
+    return folder / name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_values_of_a_torch_file_come_back_bit_for_bit(folder: Path, dtype: torch.dtype) -> None:
+    tensor = torch.arange(6).reshape(2, 3).to(dtype)
+    _save(folder, {"w": tensor, "t": tensor.T, "scalar": tensor[0, 1]})
+    checkpoint = open_checkpoint(str(folder))
+    assert checkpoint.tensors["t"].shape == (3, 2)
+    for name, expected in (("w", tensor), ("t", tensor.T), ("scalar", tensor[0, 1])):
+        found = checkpoint.reader.read(name)
+        assert found.shape == tuple(expected.shape)
+        assert np.array_equal(found.astype(np.float64), expected.double().numpy())
+
+
+def test_bf16_comes_as_the_dtype_of_ml_dtypes(folder: Path) -> None:
+    _save(folder, {"w": torch.ones(2, dtype=torch.bfloat16)})
+    assert open_checkpoint(str(folder)).reader.read("w").dtype == ml_dtypes.bfloat16
+
+
+def test_an_array_read_is_not_shared_with_the_file(folder: Path) -> None:
+    _save(folder, {"w": torch.zeros(2)})
+    reader = open_checkpoint(str(folder)).reader
+    reader.read("w")[:] = 1
+    assert not reader.read("w").any()
+
+
+def test_parts_of_an_index_are_read(folder: Path) -> None:
+    _save(folder, {"a": torch.ones(2)}, "pytorch_model-1.bin")
+    _save(folder, {"b": torch.nn.Parameter(torch.zeros(3))}, "pytorch_model-2.bin")
+    weight_map = {"a": "pytorch_model-1.bin", "b": "pytorch_model-2.bin"}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    checkpoint = open_checkpoint(str(folder))
+    assert list(checkpoint.tensors) == ["a", "b"]
+    assert checkpoint.reader.read("b").shape == (3,)
+
+
+class _Bomb:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.trace,))
+
+
+def test_a_malicious_pickle_is_refused_and_runs_nothing(folder: Path) -> None:
+    trace = folder / "was_here"
+    path = _save(folder, {"w": _Bomb(trace)})
+    with pytest.raises(InputError, match=r"pytorch_model\.bin is not a file of plain tensors"):
+        open_checkpoint(str(folder))
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists(), "the pickle of this test does no harm at all"
+
+
+def test_a_bare_pickle_is_refused_and_runs_nothing(folder: Path) -> None:
+    trace = folder / "was_here"
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Bomb(trace)))
+    with pytest.raises(InputError, match="not a file of plain tensors"):
+        open_checkpoint(str(folder))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"model": {"w": torch.zeros(2)}},
+        [torch.zeros(2)],
+        {3: torch.zeros(2)},
+        {"w": torch.zeros(2, device="meta")},
+        {"w": torch.eye(2).to_sparse()},
+    ],
+)
+def test_anything_but_dense_tensors_by_name_is_refused(folder: Path, state: object) -> None:
+    _save(folder, state)
+    with pytest.raises(InputError, match=r"pytorch_model\.bin (holds something else|is not)"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("kept", [0, 100, -30])
+def test_a_truncated_torch_file_is_refused_by_name(folder: Path, kept: int) -> None:
+    path = _save(folder, {"w": torch.zeros(100)})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"pytorch_model\.bin"):
+        open_checkpoint(str(folder))
+
+
+def test_an_unknown_dtype_is_refused_by_tensor(folder: Path) -> None:
+    _save(folder, {"w": torch.zeros(2, dtype=torch.complex64)})
+    with pytest.raises(InputError, match="tensor 'w' has dtype 'complex64'"):
+        open_checkpoint(str(folder))
+
+
+def test_an_unknown_tensor_is_refused_with_the_nearest_name(folder: Path) -> None:
+    _save(folder, {"model.weight": torch.zeros(2)})
+    with pytest.raises(InputError, match=r"'model.wait'; did you mean 'model.weight'"):
+        open_checkpoint(str(folder)).reader.read("model.wait")
