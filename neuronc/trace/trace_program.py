@@ -3,7 +3,6 @@
 Nothing here holds weights: parameters and caches are fake tensors, and all of them are inputs.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from neuronc.dtypes import DTYPES
+from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
 from neuronc.trace.kv_cache import build_cache
 from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec
@@ -28,17 +28,11 @@ class TracedProgram:
 
 
 def trace_program(
-    config: Mapping[str, Any],
-    plan: ParallelPlan,
-    spec: ProgramSpec,
-    *,
-    num_layers: int,
-    head_dim: int,
-    dtype: str,
+    config: ModelConfig, plan: ParallelPlan, spec: ProgramSpec, *, dtype: str
 ) -> TracedProgram:
     """Export the program ``spec`` of the model ``config``, one rank of ``plan``."""
-    model = build_rank_model(config, plan, getattr(torch, DTYPES[dtype].torch))
-    signature = make_signature(plan, spec, num_layers=num_layers, head_dim=head_dim, dtype=dtype)
+    model = build_rank_model(config.raw, plan, getattr(torch, DTYPES[dtype].torch))
+    signature = make_signature(config, plan, spec, dtype=dtype)
     program = _RankProgram(model, signature, spec)
     with FakeTensorMode(allow_non_fake_inputs=True):
         inputs = tuple(
@@ -51,7 +45,7 @@ def trace_program(
 
 
 def make_signature(
-    plan: ParallelPlan, spec: ProgramSpec, *, num_layers: int, head_dim: int, dtype: str
+    config: ModelConfig, plan: ParallelPlan, spec: ProgramSpec, *, dtype: str
 ) -> ProgramSignature:
     """Inputs and outputs of ``spec`` on one rank.
 
@@ -64,17 +58,16 @@ def make_signature(
         TensorSpec(name=n, kind="weight", shape=r.rank_shape, dtype=dtype)
         for n, r in plan.rules.items()
     ]
-    cache_shape = (spec.batch_size, spec.max_length, plan.heads.kv_per_rank, head_dim)
+    cache_shape = (spec.batch_size, spec.max_length, plan.heads.kv_per_rank, config.head_dim)
     caches = [
         TensorSpec(name=f"{part}.{layer}", kind="cache", shape=cache_shape, dtype=dtype)
         for part in ("keys", "values")
-        for layer in range(num_layers)
+        for layer in range(config.num_layers)
     ]
     rank = [TensorSpec(name="rank", kind="rank", shape=(1,), dtype="i32")] if plan.tp > 1 else []
     inputs = (*weights, *caches, *rank, *_data_specs(spec))
     rows = 1 if spec.phase == "prefill" else spec.batch_size
-    vocab = _vocab_size(plan)
-    logits = TensorSpec(name="logits", kind="data", shape=(rows, vocab), dtype=dtype)
+    logits = TensorSpec(name="logits", kind="data", shape=(rows, config.vocab_size), dtype=dtype)
     aliases = {1 + i: len(weights) + i for i in range(len(caches))}
     return ProgramSignature(inputs=inputs, outputs=(logits, *caches), aliases=aliases)
 
@@ -85,11 +78,6 @@ def _data_specs(spec: ProgramSpec) -> tuple[TensorSpec, ...]:
     else:
         shapes = {"token_ids": (spec.batch_size,), "positions": (spec.batch_size,)}
     return tuple(TensorSpec(name=n, kind="data", shape=s, dtype="i32") for n, s in shapes.items())
-
-
-def _vocab_size(plan: ParallelPlan) -> int:
-    table = next(r for n, r in plan.rules.items() if n.endswith("embed_tokens.weight"))
-    return table.shape[0]
 
 
 class _RankProgram(nn.Module):

@@ -1,0 +1,71 @@
+"""From the files of a finished build to its manifest."""
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+from neuronc.artifact.manifest import (
+    MANIFEST_FILE,
+    PROGRAMS_DIR,
+    WEIGHTS_DIR,
+    Manifest,
+    ProgramEntry,
+)
+from neuronc.checkpoint.digest import sha256_file
+from neuronc.checkpoint.folder import read_config
+from neuronc.lower.program_files import SIGNATURE
+from neuronc.parallel.split_manifest import FileDigest, SplitManifest
+from neuronc.recipe import Recipe
+from neuronc.targets.host import describe_host
+from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
+
+_TOOLS = ("neuronc", "torch", "torch-mlir", "jax", "jaxlib", "transformers")
+
+
+def make_manifest(
+    folder: Path, recipe: Recipe, weights: SplitManifest, specs: tuple[ProgramSpec, ...]
+) -> Manifest:
+    """The manifest of the artifact whose files lie in ``folder``."""
+    programs = tuple(_take_program(folder, spec) for spec in specs)
+    weights_dir = folder / WEIGHTS_DIR
+    files = digest_files(folder, known=weights)
+    return Manifest(
+        model={
+            "model_type": str(read_config(weights_dir)["model_type"]),
+            "source": weights.source,
+            "config_sha256": sha256_file(weights_dir / "config.json"),
+        },
+        tp=weights.tp,
+        batch_size=recipe.batch_size,
+        max_length=specs[0].max_length,
+        dtype=weights.dtype,
+        target=recipe.target,
+        programs=programs,
+        tool_versions={name: metadata.version(name) for name in _TOOLS},
+        host=describe_host(),
+        files=files,
+    )
+
+
+def digest_files(folder: Path, *, known: SplitManifest | None = None) -> tuple[FileDigest, ...]:
+    """Size and sha256 of every file below ``folder`` but the manifest, sorted by path.
+
+    Args:
+        folder: The artifact.
+        known: Digests of files in ``weights/`` taken when they were written, not read again.
+    """
+    taken = {f"{WEIGHTS_DIR}/{f.path}": f.sha256 for f in known.files} if known else {}
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_FILE):
+        name = path.relative_to(folder).as_posix()
+        sha256 = taken.get(name) or sha256_file(path)
+        found.append(FileDigest(path=name, size_bytes=path.stat().st_size, sha256=sha256))
+    return tuple(found)
+
+
+def _take_program(folder: Path, spec: ProgramSpec) -> ProgramEntry:
+    """The entry of one program; its signature moves from a file into the manifest."""
+    path = folder / PROGRAMS_DIR / spec.name / SIGNATURE
+    signature = signature_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    path.unlink()
+    return ProgramEntry(name=spec.name, phase=spec.phase, bucket=spec.bucket, signature=signature)

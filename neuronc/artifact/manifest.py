@@ -1,0 +1,166 @@
+"""``manifest.json``: everything a reader on another machine needs to know about an artifact.
+
+An artifact is a folder: ``manifest.json``; ``weights/``, which is a split folder with the model's
+config and tokenizer; ``programs/NAME/`` with StableHLO, HLO and executable of each program.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neuronc.errors import InputError
+from neuronc.parallel.split_manifest import FileDigest
+from neuronc.trace.program_spec import (
+    Phase,
+    ProgramSignature,
+    signature_from_dict,
+    signature_to_dict,
+)
+
+FORMAT = 1
+MIN_READABLE_FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+WEIGHTS_DIR = "weights"
+PROGRAMS_DIR = "programs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProgramEntry:
+    """One compiled program: files are ``programs/NAME/...``."""
+
+    name: str
+    phase: Phase
+    bucket: int
+    signature: ProgramSignature
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """Contents of ``manifest.json``.
+
+    Attributes:
+        model: model_type, checkpoint source and sha256 of config.json.
+        tp: Number of ranks.
+        batch_size: Slots.
+        max_length: Cache positions per slot.
+        dtype: Element type of weights and arithmetic.
+        target: What the programs were compiled for.
+        programs: Prefill first, small buckets first.
+        tool_versions: Versions of what made the programs.
+        host: What the executables need of the machine that opens them.
+        files: Digest of every file but the manifest.
+        verification: What verification found, or None for an unverified artifact.
+    """
+
+    model: Mapping[str, str]
+    tp: int
+    batch_size: int
+    max_length: int
+    dtype: str
+    target: str
+    programs: tuple[ProgramEntry, ...]
+    tool_versions: Mapping[str, str | None]
+    host: Mapping[str, Any]
+    files: tuple[FileDigest, ...]
+    verification: Mapping[str, Any] | None = None
+
+    @property
+    def prefill_buckets(self) -> tuple[int, ...]:
+        """Chunk lengths there is a prefill program for, ascending."""
+        return tuple(p.bucket for p in self.programs if p.phase == "prefill")
+
+    @property
+    def decode_buckets(self) -> tuple[int, ...]:
+        """Cache lengths there is a decode program for, ascending."""
+        return tuple(p.bucket for p in self.programs if p.phase == "decode")
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the artifact is; the verification result is not part of it."""
+        text = json.dumps(_to_dict(replace(self, verification=None)), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write ``manifest.json``; a reader never sees half of it."""
+    text = json.dumps(_to_dict(manifest), indent=1) + "\n"
+    part = folder / f"{MANIFEST_FILE}.part"
+    part.write_text(text, encoding="utf-8")
+    part.replace(folder / MANIFEST_FILE)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``folder``'s manifest.
+
+    Raises:
+        InputError: no artifact there, a damaged manifest, or a format this version does not read.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        _check_format(path, data["format"])
+        return _from_dict(data)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        message = f"{folder} is not an artifact: it has no {MANIFEST_FILE}"
+        raise InputError(message, hint="make one with neuronc compile or neuronc build") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path} is damaged: {error!r}"
+        raise InputError(message, hint="copy the artifact again, or compile it again") from error
+
+
+def _check_format(path: Path, found: object) -> None:
+    if not isinstance(found, int) or not MIN_READABLE_FORMAT <= found <= FORMAT:
+        message = f"{path} has format {found!r}; this neuronc reads {MIN_READABLE_FORMAT} to {FORMAT}"
+        raise InputError(message, hint="upgrade neuronc, or compile the artifact again")
+
+
+def _to_dict(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "model": dict(manifest.model),
+        "tp": manifest.tp,
+        "batch_size": manifest.batch_size,
+        "max_length": manifest.max_length,
+        "prefill_buckets": list(manifest.prefill_buckets),
+        "decode_buckets": list(manifest.decode_buckets),
+        "dtype": manifest.dtype,
+        "target": manifest.target,
+        "tool_versions": dict(manifest.tool_versions),
+        "host": dict(manifest.host),
+        "programs": [
+            {
+                "name": p.name,
+                "phase": p.phase,
+                "bucket": p.bucket,
+                **signature_to_dict(p.signature),
+            }
+            for p in manifest.programs
+        ],
+        "files": [asdict(file) for file in manifest.files],
+        "verification": manifest.verification,
+    }
+
+
+def _from_dict(data: Mapping[str, Any]) -> Manifest:
+    programs = tuple(
+        ProgramEntry(
+            name=p["name"], phase=p["phase"], bucket=p["bucket"], signature=signature_from_dict(p)
+        )
+        for p in data["programs"]
+    )
+    return Manifest(
+        model=data["model"],
+        tp=data["tp"],
+        batch_size=data["batch_size"],
+        max_length=data["max_length"],
+        dtype=data["dtype"],
+        target=data["target"],
+        programs=programs,
+        tool_versions=data["tool_versions"],
+        host=data["host"],
+        files=tuple(FileDigest(**file) for file in data["files"]),
+        verification=data["verification"],
+    )

@@ -1,0 +1,53 @@
+"""What an XLA:CPU executable needs of the machine that opens it."""
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from neuronc.errors import ToolchainError
+
+_ISA_PREFIXES = ("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "popcnt", "asimd", "sve")
+
+
+def describe_host() -> dict[str, Any]:
+    """Architecture, instruction-set extensions and jaxlib version of this machine."""
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "jaxlib": metadata.version("jaxlib"),
+        "isa": list(_isa_extensions()),
+    }
+
+
+def require_host(recorded: Mapping[str, Any]) -> None:
+    """Refuse executables compiled for something this machine lacks.
+
+    Raises:
+        ToolchainError: says every difference that matters.
+    """
+    here = describe_host()
+    differences = [
+        f"{key}: compiled for {recorded[key]}, here {here[key]}"
+        for key in ("machine", "system", "jaxlib")
+        if recorded[key] != here[key]
+    ]
+    missing = sorted(set(recorded["isa"]) - set(here["isa"]))
+    if missing:
+        differences.append(f"this CPU lacks {', '.join(missing)}")
+    if differences:
+        message = f"these executables cannot run here: {'; '.join(differences)}"
+        hint = "neuronc compile --relink ARTIFACT compiles them again from the artifact's own IR"
+        raise ToolchainError(message, hint=hint)
+
+
+def _isa_extensions() -> tuple[str, ...]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return ()
+    for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+        if line.startswith(("flags", "Features")):
+            flags = line.partition(":")[2].split()
+            return tuple(sorted(f for f in flags if f.startswith(_ISA_PREFIXES)))
+    return ()

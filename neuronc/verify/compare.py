@@ -1,0 +1,148 @@
+"""Compiled logits against reference logits: how far apart, and is it more than rounding?
+
+Definitions, for one row of logits ``a`` (compiled) and ``b`` (reference):
+
+* relative error: ``max |a - b| / max |b|``;
+* ulp: relative error divided by the dtype's spacing at 1.0;
+* top-1 agreement: both have the same largest entry. Where they do not, and the reference's two
+  entries differ by less than twice the largest error allowed, it is a tie, not a disagreement;
+* KL divergence: ``sum p_b (log p_b - log p_a)`` in nats, of the softmax distributions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from neuronc.dtypes import DTYPES
+
+Array = np.ndarray[Any, Any]
+
+# ulp allowed per sqrt(layer): rounding errors of the layers add up like a random walk. f32 sums
+# run over hundreds of terms in another order than the reference's, so its count is larger.
+_ULP_PER_SQRT_LAYER = {"f32": 64.0, "bf16": 3.0, "f16": 8.0}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogitsRow:
+    """One compared position of one sequence.
+
+    Attributes:
+        phase: Program kind that made the compiled logits.
+        bucket: Of that program.
+        slot: Where the sequence lived.
+        position: Index of the token whose successor the logits predict.
+    """
+
+    phase: str
+    bucket: int
+    slot: int
+    position: int
+    compiled: Array
+    reference: Array
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """All rows of one verification.
+
+    Attributes:
+        num_rows: Logits rows compared.
+        max_abs_error: Largest ``|a - b|``.
+        max_relative_error: Largest relative error of a row.
+        max_ulp: The same in units of the dtype's spacing.
+        tolerance_ulp: What is allowed.
+        top1_agreement: Fraction of rows with the same largest entry, ties counted as agreeing.
+        num_ties: Rows that differ only by a tie.
+        max_kl: Largest KL divergence of a row, in nats.
+        first_divergence: Phase, bucket, slot and position of the first row beyond tolerance.
+        by_program: Rows and largest ulp of each program.
+    """
+
+    num_rows: int
+    max_abs_error: float
+    max_relative_error: float
+    max_ulp: float
+    tolerance_ulp: float
+    top1_agreement: float
+    num_ties: int
+    max_kl: float
+    first_divergence: str | None
+    by_program: dict[str, dict[str, float]]
+
+    @property
+    def passed(self) -> bool:
+        """No row is beyond the tolerance, and no token differs except by a tie."""
+        return self.first_divergence is None
+
+
+def tolerance_ulp(dtype: str, num_layers: int) -> float:
+    """Allowed error of a row in ulp of ``dtype`` for a model of ``num_layers``."""
+    return _ULP_PER_SQRT_LAYER[dtype] * sqrt(num_layers)
+
+
+def compare_rows(rows: Sequence[LogitsRow], *, dtype: str, num_layers: int) -> Comparison:
+    """Compare ``rows``; a NaN or infinity in the compiled logits is an infinite error."""
+    eps, allowed = DTYPES[dtype].eps, tolerance_ulp(dtype, num_layers)
+    measured = [_measure(row, eps, allowed) for row in rows]
+    first = next((row for row, m in zip(rows, measured, strict=True) if not m.fine), None)
+    by_program: dict[str, dict[str, float]] = {}
+    for row, m in zip(rows, measured, strict=True):
+        entry = by_program.setdefault(f"{row.phase}_{row.bucket}", {"rows": 0, "max_ulp": 0.0})
+        entry["rows"] += 1
+        entry["max_ulp"] = max(entry["max_ulp"], m.ulp)
+    return Comparison(
+        num_rows=len(rows),
+        max_abs_error=max(m.abs_error for m in measured),
+        max_relative_error=max(m.ulp for m in measured) * eps,
+        max_ulp=max(m.ulp for m in measured),
+        tolerance_ulp=allowed,
+        top1_agreement=sum(m.top1 for m in measured) / len(measured),
+        num_ties=sum(m.tie for m in measured),
+        max_kl=max(m.kl for m in measured),
+        first_divergence=None if first is None else _place(first),
+        by_program=by_program,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Measured:
+    abs_error: float
+    ulp: float
+    kl: float
+    top1: bool
+    tie: bool
+    fine: bool
+
+
+def _measure(row: LogitsRow, eps: float, allowed: float) -> _Measured:
+    a, b = row.compiled.astype(np.float64), row.reference.astype(np.float64)
+    if not np.isfinite(a).all():
+        inf = float("inf")
+        return _Measured(abs_error=inf, ulp=inf, kl=inf, top1=False, tie=False, fine=False)
+    scale = float(np.abs(b).max()) or 1.0
+    error = float(np.abs(a - b).max())
+    ulp = error / scale / eps
+    best_a, best_b = int(a.argmax()), int(b.argmax())
+    tie = best_a != best_b and b[best_b] - b[best_a] <= 2 * allowed * eps * scale
+    log_a, log_b = _log_softmax(a), _log_softmax(b)
+    return _Measured(
+        abs_error=error,
+        ulp=ulp,
+        kl=max(0.0, float((np.exp(log_b) * (log_b - log_a)).sum())),
+        top1=best_a == best_b or tie,
+        tie=tie,
+        fine=ulp <= allowed and (best_a == best_b or tie),
+    )
+
+
+def _log_softmax(x: Array) -> Array:
+    shifted = x - x.max()
+    result: Array = shifted - np.log(np.exp(shifted).sum())
+    return result
+
+
+def _place(row: LogitsRow) -> str:
+    return f"{row.phase}_{row.bucket}, slot {row.slot}, position {row.position}"

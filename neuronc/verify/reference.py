@@ -1,0 +1,102 @@
+"""The original model, run by transformers, as the truth that artifacts are held against.
+
+It computes in f32 with eager attention, from the very weights (in the artifact's dtype) that the
+artifact was made of: an error is then the artifact's own, not the reference's rounding.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuronc.checkpoint.checkpoint import Checkpoint
+from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
+from neuronc.dtypes import DTYPES, numpy_dtype
+from neuronc.errors import InputError, VerificationError
+from neuronc.parallel.shards import join_shards
+from neuronc.parallel.split_manifest import SplitManifest, rank_file
+
+Array = np.ndarray[Any, Any]
+ReadTensor = Callable[[str], Array]
+
+
+def from_checkpoint(checkpoint: Checkpoint, split: SplitManifest) -> ReadTensor:
+    """Tensors as the checkpoint has them, rounded to the split's dtype."""
+    element = numpy_dtype(DTYPES[split.dtype])
+
+    def read(name: str) -> Array:
+        return np.asarray(checkpoint.reader.read(name)).astype(element)
+
+    return read
+
+
+def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
+    """Tensors put together from the rank files, each compared with the checkpoint's digest.
+
+    The digest was taken of the whole tensor when it was split, so a wrong shard, or shards of two
+    ranks changed for each other, cannot pass as the original.
+    """
+    readers = [
+        SafetensorsReader(
+            folder=weights_dir, stored=read_safetensors_header(weights_dir / rank_file(rank))
+        )
+        for rank in range(split.tp)
+    ]
+
+    def read(name: str) -> Array:
+        tensor = split.tensors[name]
+        whole = join_shards([np.asarray(r.read(name)) for r in readers], tensor.rule)
+        data = np.ascontiguousarray(whole).reshape(-1).view(np.uint8).data
+        if hashlib.sha256(data).hexdigest() != tensor.sha256:
+            message = f"{name!r} put together from the rank shards is not the checkpoint's tensor"
+            raise VerificationError(message, hint="split the checkpoint again")
+        return whole
+
+    return read
+
+
+class ReferenceModel:
+    """transformers' own model of an artifact, in f32 on the host."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any], names: list[str], read: ReadTensor) -> "ReferenceModel":
+        """Fill the model of ``config`` with the tensors ``names``.
+
+        Memory is the model in f32, plus one tensor.
+
+        Raises:
+            InputError: transformers' model has other parameters than the artifact.
+        """
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        from neuronc.trace.rank_model import parameters_on_meta
+
+        fields = {k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")}
+        hf_config = AutoConfig.for_model(config["model_type"], **fields)
+        with parameters_on_meta():
+            model = AutoModelForCausalLM.from_config(
+                hf_config, dtype=torch.float32, attn_implementation="eager"
+            )
+        state = {name: torch.from_numpy(read(name).astype(np.float32)) for name in names}
+        missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
+        model.tie_weights()
+        lost = [n for n, p in model.named_parameters() if p.device.type == "meta"]
+        if unexpected or lost:
+            message = f"transformers' model lacks {unexpected[:3]} or has no weights for {lost[:3]}"
+            raise InputError(message, hint="the checkpoint does not belong to its config.json")
+        return cls(model.eval())
+
+    def logits(self, token_ids: list[int]) -> Array:
+        """Logits ``[length, vocab]`` f32 after every token of one sequence."""
+        import torch
+
+        with torch.no_grad():
+            output = self._model(input_ids=torch.tensor([token_ids]), use_cache=False)
+        result: Array = output.logits[0].float().numpy()
+        return result

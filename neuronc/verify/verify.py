@@ -1,0 +1,194 @@
+"""Run an artifact and the original model on the same tokens, and compare every logit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuronc.artifact.manifest import WEIGHTS_DIR
+from neuronc.checkpoint.checkpoint import Checkpoint
+from neuronc.errors import VerificationError
+from neuronc.families.model_config import read_model_config
+from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
+from neuronc.progress import SILENT, Progress
+from neuronc.runtime.session import Session
+from neuronc.verify.cases import Case, make_rounds
+from neuronc.verify.compare import Comparison, LogitsRow, compare_rows
+from neuronc.verify.reference import ReferenceModel, from_checkpoint, from_shards
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What a verification found.
+
+    Attributes:
+        comparison: The numbers.
+        reference: What the artifact was compared with, in words.
+        target: Where the artifact ran.
+        non_finite_weights: Weights that hold NaN or infinity, by name.
+    """
+
+    comparison: Comparison
+    reference: str
+    target: str
+    non_finite_weights: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, as stored in the manifest."""
+        return {
+            "passed": self.comparison.passed,
+            "target": self.target,
+            "reference": self.reference,
+            "non_finite_weights": list(self.non_finite_weights),
+            **asdict(self.comparison),
+        }
+
+
+def verify_artifact(
+    folder: Path, *, checkpoint: Checkpoint | None = None, progress: Progress = SILENT
+) -> Verification:
+    """Compare the artifact in ``folder`` with transformers.
+
+    Prefill logits of every prompt and decode logits of every forced step, in every slot, through
+    every program. Memory is the artifact's weights plus the model in f32.
+
+    Args:
+        folder: The artifact.
+        checkpoint: Where the reference's weights come from; None puts the rank shards together.
+        progress: Told of every round.
+
+    Raises:
+        VerificationError: the shards are not the checkpoint's tensors. (Numbers that differ are
+            in the result, not an error.)
+    """
+    weights_dir = folder / WEIGHTS_DIR
+    split = read_split_manifest(weights_dir)
+    session = Session.open(folder, progress=progress)
+    with progress.stage("building the reference model with transformers"):
+        config = _read_config(weights_dir, checkpoint)
+        read = from_checkpoint(checkpoint, split) if checkpoint else from_shards(weights_dir, split)
+        finite = _FiniteCheck(read)
+        reference = ReferenceModel.build(config, list(split.tensors), finite)
+    rows = list(_run(session, reference, make_rounds(session, weights_dir), progress))
+    _require_all_programs(session, rows)
+    num_layers = read_model_config(config, source=split.source).num_layers
+    return Verification(
+        comparison=compare_rows(rows, dtype=split.dtype, num_layers=num_layers),
+        reference=_describe_reference(split, from_shards=checkpoint is None),
+        target=session.manifest.target,
+        non_finite_weights=tuple(finite.bad),
+    )
+
+
+def require_passed(verification: Verification, subject: str) -> None:
+    """Raise `VerificationError` with the numbers unless ``verification`` passed."""
+    error = failure(verification, subject)
+    if error is not None:
+        raise error
+
+
+def failure(verification: Verification, subject: str) -> VerificationError | None:
+    """The error for a failed ``verification``, None for one that passed."""
+    found = verification.comparison
+    if found.passed:
+        return None
+    message = (
+        f"{subject} differs from the original model first at {found.first_divergence}:"
+        f" {found.max_ulp:.4g} ulp, allowed {found.tolerance_ulp:.4g};"
+        f" top-1 agreement {found.top1_agreement:.1%}"
+    )
+    return VerificationError(message, hint="do not use it; compile again with --dump-ir and report")
+
+
+def _require_all_programs(session: Session, rows: list[LogitsRow]) -> None:
+    """A program that no sequence passed through would be called verified without proof."""
+    run = {(row.phase, row.bucket) for row in rows}
+    missed = [p.name for p in session.manifest.programs if (p.phase, p.bucket) not in run]
+    if missed:
+        message = f"verification has no sequence for {', '.join(missed)}"
+        raise VerificationError(message, hint="drop the bucket, or report this gap")
+
+
+class _FiniteCheck:
+    """Passes tensors through and remembers which hold NaN or infinity."""
+
+    def __init__(self, read: Any) -> None:
+        self._read, self.bad = read, list[str]()
+
+    def __call__(self, name: str) -> Any:
+        tensor = self._read(name)
+        if not np.isfinite(tensor.astype(np.float32)).all():
+            self.bad.append(name)
+        return tensor
+
+
+def _read_config(weights_dir: Path, checkpoint: Checkpoint | None) -> Mapping[str, Any]:
+    if checkpoint is not None:
+        return checkpoint.config
+    from neuronc.checkpoint.folder import read_config
+
+    return read_config(weights_dir)
+
+
+def _describe_reference(split: SplitManifest, *, from_shards: bool) -> str:
+    origin = "rank shards put together" if from_shards else f"checkpoint {split.source}"
+    return f"transformers eager, f32 arithmetic, {split.dtype} weights from {origin}"
+
+
+def _run(
+    session: Session,
+    reference: ReferenceModel,
+    rounds: tuple[tuple[Case, ...], ...],
+    progress: Progress,
+) -> Iterator[LogitsRow]:
+    total = sum(len(cases) for cases in rounds)
+    with progress.stage("comparing logits", total=total, unit="sequences") as stage:
+        for cases in rounds:
+            truths: dict[Case, Any] = {}
+            for case in cases:
+                if case not in truths:
+                    truths[case] = reference.logits([*case.prompt, *case.forced])
+                stage.advance()
+            yield from _run_round(session, cases, [truths[case] for case in cases])
+
+
+def _run_round(session: Session, cases: tuple[Case, ...], truths: list[Any]) -> Iterator[LogitsRow]:
+    for slot, case in enumerate(cases):
+        done = 0
+        while done < len(case.prompt):
+            start, done = session.next_chunk(done, len(case.prompt))
+            logits = session.prefill(slot, case.prompt[start:done], start=start)
+            bucket = session.prefill_bucket(done - start)
+            yield LogitsRow(
+                phase="prefill",
+                bucket=bucket,
+                slot=slot,
+                position=done - 1,
+                compiled=logits,
+                reference=truths[slot][done - 1],
+            )
+    lengths = np.array([len(case.prompt) for case in cases], dtype=np.int32)
+    for step in range(max(len(case.forced) for case in cases)):
+        yield from _decode_step(session, cases, truths, lengths, step)
+
+
+def _decode_step(
+    session: Session, cases: tuple[Case, ...], truths: list[Any], lengths: Any, step: int
+) -> Iterator[LogitsRow]:
+    """All slots together; a slot whose forced tokens are used up repeats its last one."""
+    steps = np.array([min(step, len(case.forced) - 1) for case in cases], dtype=np.int32)
+    tokens = np.array([c.forced[s] for c, s in zip(cases, steps, strict=True)], dtype=np.int32)
+    positions = (lengths + steps).astype(np.int32)
+    bucket = session.decode_bucket(int(positions.max()))
+    logits = session.decode(tokens, positions, bucket=bucket)
+    for slot in range(len(cases)):
+        yield LogitsRow(
+            phase="decode",
+            bucket=bucket,
+            slot=slot,
+            position=int(positions[slot]),
+            compiled=logits[slot],
+            reference=truths[slot][positions[slot]],
+        )
