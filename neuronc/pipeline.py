@@ -1,24 +1,23 @@
 """The stages in order: checkpoint, plan, split, trace, lower, compile, artifact, verify."""
 
 import os
-import shutil
-
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuronc.artifact.atomic import atomic_folder, check_output
+from neuronc.artifact.atomic import atomic_folder, check_output, link_tree
+from neuronc.artifact.contents import make_manifest
 from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
     WEIGHTS_DIR,
     Manifest,
-    ProgramEntry,
     read_manifest,
     write_manifest,
 )
-from neuronc.artifact.contents import digest_files, make_manifest
+from neuronc.artifact.reuse import describe_request, find_reusable
 from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from neuronc.checkpoint.folder import read_config
-from neuronc.errors import PlanError, ToolchainError
+from neuronc.errors import PlanError, ToolchainError, VerificationError
 from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.parallel.split_manifest import (
@@ -45,16 +44,22 @@ class Built:
         folder: Where it is.
         manifest: Its manifest, with the verification result if there is one.
         split: Manifest of its weights.
-        worker_peak_rss_bytes: Largest resident memory of a compiling worker.
+        worker_peak_rss_bytes: Largest resident memory of a compiling worker; 0 if none ran.
+        elapsed_s: Wall time of everything.
+        reused: The artifact was there already.
     """
 
     folder: Path
     manifest: Manifest
     split: SplitManifest
     worker_peak_rss_bytes: int
+    elapsed_s: float
+    reused: bool = False
 
 
-def split(recipe: Recipe, out_dir: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> SplitManifest:
+def split(
+    recipe: Recipe, out_dir: Path, *, overwrite: bool = False, progress: Progress = SILENT
+) -> SplitManifest:
     """Split ``recipe``'s checkpoint over its ranks into the new folder ``out_dir``."""
     check_output(out_dir, overwrite=overwrite)
     checkpoint = open_checkpoint(recipe.checkpoint, revision=recipe.revision)
@@ -81,12 +86,12 @@ def build(
     Raises:
         NeuroncError: what any stage refuses; see `neuronc.errors`.
     """
+    begin = time.perf_counter()
     require_target(recipe.target)
-    check_output(out_dir, overwrite=overwrite)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         checkpoint, weights = _put_weights(recipe, folder / WEIGHTS_DIR, progress)
         config = _config_of(folder / WEIGHTS_DIR, weights)
-        recipe = complete(recipe, config)
+        asked, recipe = recipe, complete(recipe, config)
         specs = list_programs(
             batch_size=recipe.batch_size,
             max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
@@ -95,61 +100,77 @@ def build(
         )
         jobs = [_job(spec, config, weights, dump_ir) for spec in specs]
         peak = run_jobs(jobs, folder / PROGRAMS_DIR, progress=progress)
-        manifest = make_manifest(folder, recipe, weights, specs)
+        manifest = make_manifest(folder, recipe, weights, specs, request=describe_request(asked))
         write_manifest(manifest, folder)
         if verify:
-            manifest = record_verification(folder, checkpoint=checkpoint, progress=progress)
-        return Built(folder=out_dir, manifest=manifest, split=weights, worker_peak_rss_bytes=peak)
+            manifest, error = _record_verification(folder, checkpoint, progress)
+            if error is not None:
+                raise error
+        return Built(
+            folder=out_dir,
+            manifest=manifest,
+            split=weights,
+            worker_peak_rss_bytes=peak,
+            elapsed_s=time.perf_counter() - begin,
+        )
 
 
-def record_verification(
-    folder: Path, *, checkpoint: Checkpoint | None = None, progress: Progress = SILENT
-) -> Manifest:
-    """Verify the artifact in ``folder`` and store the result in its manifest.
+def build_cached(
+    recipe: Recipe,
+    out_dir: Path,
+    *,
+    verify: bool = True,
+    overwrite: bool = False,
+    dump_ir: Path | None = None,
+    progress: Progress = SILENT,
+) -> Built:
+    """`build`, unless ``out_dir`` holds just that artifact already: then it is checked and kept.
 
     Raises:
-        VerificationError: it differs from the original model; the manifest then says so too.
+        UsageError: ``out_dir`` holds something else; the message says what differs.
     """
-    from neuronc.verify.verify import require_passed, verify_artifact
+    begin = time.perf_counter()
+    manifest = None if overwrite else find_reusable(out_dir, recipe, need_verified=verify)
+    if manifest is None:
+        return build(
+            recipe, out_dir, verify=verify, overwrite=overwrite, dump_ir=dump_ir, progress=progress
+        )
+    with progress.stage("checking the artifact that is there"):
+        check_files(out_dir, manifest.files)
+    return Built(
+        folder=out_dir,
+        manifest=manifest,
+        split=read_split_manifest(out_dir / WEIGHTS_DIR),
+        worker_peak_rss_bytes=0,
+        elapsed_s=time.perf_counter() - begin,
+        reused=True,
+    )
+
+
+def verify(
+    folder: Path, checkpoint_source: str | None, *, progress: Progress = SILENT
+) -> tuple[Manifest, VerificationError | None]:
+    """Verify an artifact and record the result in its manifest; the error is None if it passed.
+
+    Args:
+        folder: The artifact.
+        checkpoint_source: Where the reference's weights come from; None puts the shards together.
+        progress: Told of every stage.
+    """
+    checkpoint = open_checkpoint(checkpoint_source) if checkpoint_source else None
+    return _record_verification(folder, checkpoint, progress)
+
+
+def _record_verification(
+    folder: Path, checkpoint: Checkpoint | None, progress: Progress
+) -> tuple[Manifest, VerificationError | None]:
+    from neuronc.verify.verify import failure, verify_artifact
 
     found = verify_artifact(folder, checkpoint=checkpoint, progress=progress)
     manifest = replace(read_manifest(folder), verification=found.to_dict())
     if os.access(folder, os.W_OK):
         write_manifest(manifest, folder)
-    require_passed(found, "the artifact")
-    return manifest
-
-
-def relink(folder: Path, *, progress: Progress = SILENT) -> Manifest:
-    """Compile an artifact's executables again, for this machine, from the StableHLO in it.
-
-    Needs neither torch nor the checkpoint. The artifact is unverified afterwards.
-
-    Raises:
-        InputError: a file of the artifact changed since it was written.
-    """
-    from neuronc.lower.program_files import EXECUTABLE, SIGNATURE
-    from neuronc.targets.host import describe_host
-    from neuronc.trace.program_spec import signature_to_dict
-
-    manifest = read_manifest(folder)
-    kept = tuple(f for f in manifest.files if Path(f.path).name != EXECUTABLE)
-    check_files(folder, kept)
-    with atomic_folder(folder, overwrite=True) as staging:
-        _link_tree(folder, staging)
-        jobs = []
-        for entry in manifest.programs:
-            (staging / PROGRAMS_DIR / entry.name / EXECUTABLE).unlink(missing_ok=True)
-            signature = signature_to_dict(entry.signature)
-            jobs.append(ProgramJob(name=entry.name, tp=manifest.tp, signature=signature))
-        run_jobs(jobs, staging / PROGRAMS_DIR, progress=progress)
-        for leftover in staging.rglob(SIGNATURE):
-            leftover.unlink()
-        fresh = replace(
-            manifest, host=describe_host(), files=digest_files(staging), verification=None
-        )
-        write_manifest(fresh, staging)
-    return fresh
+    return manifest, failure(found, "the artifact")
 
 
 def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
@@ -173,9 +194,7 @@ def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
             raise PlanError(message, hint="drop it or raise --max-length")
     if decode[-1] < max_length:
         decode = (*decode, max_length)  # the last positions need a program too
-    return replace(
-        recipe, max_length=max_length, prefill_buckets=prefill, decode_buckets=decode
-    )
+    return replace(recipe, max_length=max_length, prefill_buckets=prefill, decode_buckets=decode)
 
 
 def require_target(target: str) -> None:
@@ -209,20 +228,8 @@ def _put_weights(
         )
         raise PlanError(message, hint="split the checkpoint again, or pass what it was split for")
     check_files(source, manifest.files)
-    _link_tree(source, weights_dir)
+    link_tree(source, weights_dir)
     return None, manifest
-
-
-def _link_tree(source: Path, destination: Path) -> None:
-    """The same files at a second place: hard links where the disk allows, copies elsewhere."""
-
-    def link(one: str, other: str) -> None:
-        try:
-            os.link(one, other)
-        except OSError:
-            shutil.copyfile(one, other)
-
-    shutil.copytree(source, destination, copy_function=link, dirs_exist_ok=True)
 
 
 def _config_of(weights_dir: Path, weights: SplitManifest) -> ModelConfig:

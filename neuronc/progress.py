@@ -35,7 +35,7 @@ class SilentProgress:
         title: str,
         *,
         total: float | None = None,
-        unit: str = "",  # noqa: ARG002
+        unit: str = "",
     ) -> Iterator[Stage]:
         """A stage nobody sees."""
         yield _SilentStage()

@@ -1,5 +1,6 @@
 """Folders that appear whole or not at all."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuronc.errors import UsageError
+
+OURS = ("split.json", "manifest.json")
+"""A folder that has one of these files was made by neuronc, so neuronc may replace it."""
 
 
 @contextmanager
@@ -16,34 +20,62 @@ def atomic_folder(out_dir: Path, *, overwrite: bool = False) -> Iterator[Path]:
     When the block raises (an interrupt too), the folder is deleted and ``out_dir`` is as before.
 
     Raises:
-        UsageError: ``out_dir`` exists and ``overwrite`` is not set, or cannot be made.
+        UsageError: ``out_dir`` exists and may not be replaced, or cannot be made.
     """
     check_output(out_dir, overwrite=overwrite)
+    out_dir = out_dir.resolve()  # what a link leads to is replaced, not the link
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
     except OSError as error:
-        message = f"cannot write beside {out_dir}: {error.strerror}"
-        raise UsageError(message, hint="choose a folder that can be written with -o") from error
+        raise _cannot_make(out_dir, error) from error
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
-        if out_dir.exists():
-            doomed = staging.with_name(f"{staging.name}.old")
-            out_dir.rename(doomed)
-            staging.rename(out_dir)
-            shutil.rmtree(doomed)
-        else:
-            staging.rename(out_dir)
+        _move(staging, out_dir, overwrite=overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_output(out_dir: Path, *, overwrite: bool) -> None:
-    """Refuse an ``out_dir`` that exists, unless ``overwrite``; done before any long work."""
-    if out_dir.exists() and not overwrite:
+    """Refuse an ``out_dir`` that exists, unless ``overwrite`` and it is empty or of our making.
+
+    Cheap: done before any long work.
+    """
+    if not os.path.lexists(out_dir):
+        return
+    if not out_dir.is_dir():
+        message = f"{out_dir} exists and is not a folder"
+        raise UsageError(message, hint="choose another -o")
+    if not overwrite:
         message = f"output folder {out_dir} exists already"
         raise UsageError(message, hint="choose another folder, or pass --overwrite to replace it")
-    if out_dir.exists() and not out_dir.is_dir():
-        message = f"{out_dir} is a file, not a folder"
-        raise UsageError(message, hint="choose another -o")
+    try:
+        found = {path.name for path in out_dir.iterdir()}
+    except OSError as error:
+        raise _cannot_make(out_dir, error) from error
+    if found and found.isdisjoint(OURS):
+        message = (
+            f"{out_dir} holds files, but was not made by neuronc: it has no {' or '.join(OURS)}"
+        )
+        raise UsageError(message, hint="choose another -o, or delete that folder yourself")
+
+
+def _move(staging: Path, out_dir: Path, *, overwrite: bool) -> None:
+    check_output(out_dir, overwrite=overwrite)  # it may have come up meanwhile
+    replaced = staging.with_name(f"{staging.name}.old")
+    try:
+        if out_dir.exists():
+            out_dir.rename(replaced)
+        staging.rename(out_dir)
+    except OSError as error:
+        raise _cannot_make(out_dir, error) from error
+    finally:
+        if not out_dir.exists() and replaced.exists():
+            replaced.rename(out_dir)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _cannot_make(out_dir: Path, error: OSError) -> UsageError:
+    message = f"cannot make {out_dir}: {error.strerror}"
+    return UsageError(message, hint="choose a folder that can be written with -o")

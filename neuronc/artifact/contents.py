@@ -1,8 +1,8 @@
 """From the files of a finished build to its manifest."""
 
 import json
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from neuronc.artifact.manifest import (
     MANIFEST_FILE,
@@ -17,13 +17,17 @@ from neuronc.lower.program_files import SIGNATURE
 from neuronc.parallel.split_manifest import FileDigest, SplitManifest
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
+from neuronc.tools import tool_versions
 from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
-
-_TOOLS = ("neuronc", "torch", "torch-mlir", "jax", "jaxlib", "transformers")
 
 
 def make_manifest(
-    folder: Path, recipe: Recipe, weights: SplitManifest, specs: tuple[ProgramSpec, ...]
+    folder: Path,
+    recipe: Recipe,
+    weights: SplitManifest,
+    specs: tuple[ProgramSpec, ...],
+    *,
+    request: dict[str, Any],
 ) -> Manifest:
     """The manifest of the artifact whose files lie in ``folder``."""
     programs = tuple(_take_program(folder, spec) for spec in specs)
@@ -41,9 +45,10 @@ def make_manifest(
         dtype=weights.dtype,
         target=recipe.target,
         programs=programs,
-        tool_versions={name: metadata.version(name) for name in _TOOLS},
+        tool_versions=tool_versions(),
         host=describe_host(),
         files=files,
+        request=request,
     )
 
 

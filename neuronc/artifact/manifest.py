@@ -7,7 +7,7 @@ config and tokenizer; ``programs/NAME/`` with StableHLO, HLO and executable of e
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Manifest:
         tool_versions: Versions of what made the programs.
         host: What the executables need of the machine that opens them.
         files: Digest of every file but the manifest.
+        request: What was asked for, to tell whether another build would give the same.
         verification: What verification found, or None for an unverified artifact.
     """
 
@@ -65,6 +66,7 @@ class Manifest:
     tool_versions: Mapping[str, str | None]
     host: Mapping[str, Any]
     files: tuple[FileDigest, ...]
+    request: Mapping[str, Any] = field(default_factory=dict)
     verification: Mapping[str, Any] | None = None
 
     @property
@@ -79,8 +81,9 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """sha256 of what the artifact is; the verification result is not part of it."""
-        text = json.dumps(_to_dict(replace(self, verification=None)), sort_keys=True)
+        """sha256 of what the artifact is; who asked for it and its verification are not in it."""
+        bare = replace(self, verification=None, request={})
+        text = json.dumps(_to_dict(bare), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -113,7 +116,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _check_format(path: Path, found: object) -> None:
     if not isinstance(found, int) or not MIN_READABLE_FORMAT <= found <= FORMAT:
-        message = f"{path} has format {found!r}; this neuronc reads {MIN_READABLE_FORMAT} to {FORMAT}"
+        message = (
+            f"{path} has format {found!r}; this neuronc reads {MIN_READABLE_FORMAT} to {FORMAT}"
+        )
         raise InputError(message, hint="upgrade neuronc, or compile the artifact again")
 
 
@@ -140,6 +145,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
             for p in manifest.programs
         ],
         "files": [asdict(file) for file in manifest.files],
+        "request": dict(manifest.request),
         "verification": manifest.verification,
     }
 
@@ -162,5 +168,6 @@ def _from_dict(data: Mapping[str, Any]) -> Manifest:
         tool_versions=data["tool_versions"],
         host=data["host"],
         files=tuple(FileDigest(**file) for file in data["files"]),
+        request=data["request"],
         verification=data["verification"],
     )

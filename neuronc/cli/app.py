@@ -13,12 +13,11 @@ import typer
 from typer.main import get_command
 
 from neuronc import __version__
-from neuronc.cli import output
+from neuronc.cli import bench, build, generate, output, split, verify
+from neuronc.cli import compile as compile_module
 from neuronc.cli.options import JsonFlag, QuietFlag
 from neuronc.cli.output import Failure, Report
 from neuronc.errors import HostMemoryError, NeuroncError, PlanError, UsageError
-
-_REPORTED_PACKAGES = ("torch", "torch-mlir", "jax", "jaxlib", "transformers", "safetensors")
 
 
 def version(*, _quiet: QuietFlag = False, _json: JsonFlag = False) -> Report:
@@ -30,19 +29,20 @@ def version(*, _quiet: QuietFlag = False, _json: JsonFlag = False) -> Report:
 def installed_versions() -> dict[str, str | None]:
     """Versions from package metadata, without importing the packages; None where absent."""
     import platform
-    from importlib import metadata
 
-    versions: dict[str, str | None] = {"neuronc": __version__, "python": platform.python_version()}
-    for name in _REPORTED_PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
+    from neuronc.tools import tool_versions
+
+    return {**tool_versions(), "python": platform.python_version()}
 
 
 # name -> (function, its two examples), in the order `--help` lists them.
 COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
+    "build": (build.build, build.EXAMPLES),
+    "split": (split.split, split.EXAMPLES),
+    "compile": (compile_module.compile_command, compile_module.EXAMPLES),
+    "verify": (verify.verify, verify.EXAMPLES),
+    "generate": (generate.generate, generate.EXAMPLES),
+    "bench": (bench.bench, bench.EXAMPLES),
     "version": (version, ("neuronc version", "neuronc version --json")),
 }
 

@@ -50,11 +50,6 @@ NoVerifyFlag = Annotated[
 OverwriteFlag = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")
 ]
-TrustRemoteCodeFlag = Annotated[
-    bool,
-    typer.Option("--trust-remote-code", help="Run Python code that comes with the checkpoint."),
-]
-
 TpOption = Annotated[
     int | None,
     typer.Option("--tp", metavar="N", callback=_at_least_one, help="Ranks (default 1)."),
@@ -113,3 +108,11 @@ DumpIrOption = Annotated[
     Path | None,
     typer.Option("--dump-ir", metavar="DIR", help="Write every stage's program text here."),
 ]
+
+
+def require_out(out: Path | None) -> Path:
+    """The output folder; `UsageError` when neither flag nor recipe names one."""
+    if out is None:
+        message = "no output folder given"
+        raise UsageError(message, hint='pass -o DIR, or put out = "DIR" into the recipe')
+    return out

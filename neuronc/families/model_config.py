@@ -14,6 +14,7 @@ class ModelConfig:
 
     Attributes:
         model_type: transformers' name of the family.
+        intermediate_size: Features inside the MLP, or None where it is not one number.
         max_positions: Longest sequence the model was made for, or None where it does not say.
         eos_token_ids: Tokens that end a text.
         raw: The whole config.json, for building the transformers model.
@@ -26,6 +27,7 @@ class ModelConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    intermediate_size: int | None
     vocab_size: int
     max_positions: int | None
     tie_word_embeddings: bool
@@ -38,7 +40,8 @@ def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     """Narrow ``raw`` (a parsed config.json of ``source``).
 
     Raises:
-        InputError: unknown model type, or a size is missing or not a positive integer.
+        InputError: unknown model type, a size is missing or not a positive integer, or the KV
+            heads do not share the query heads evenly.
     """
     model_type = raw.get("model_type")
     if not isinstance(model_type, str):
@@ -46,54 +49,68 @@ def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
         raise InputError(message, hint="use a checkpoint saved by transformers")
     family = read_family_source(model_type)
     fields = _Fields(raw, family, source)
-    heads = fields.size("num_attention_heads")
+    heads, kv_heads = fields.heads()
     return ModelConfig(
         model_type=model_type,
         hidden_size=fields.size("hidden_size"),
         num_layers=fields.size("num_hidden_layers"),
         num_heads=heads,
-        num_kv_heads=fields.size("num_key_value_heads", default=heads),
+        num_kv_heads=kv_heads,
         head_dim=fields.size("head_dim", default=fields.size("hidden_size") // heads),
+        intermediate_size=fields.optional_size("intermediate_size"),
         vocab_size=fields.size("vocab_size"),
         max_positions=fields.optional_size("max_position_embeddings"),
         tie_word_embeddings=bool(fields.get("tie_word_embeddings", default=False)),
-        eos_token_ids=_eos_ids(raw),
+        eos_token_ids=fields.token_ids("eos_token_id"),
         raw=raw,
         tp_plan=family.tp_plan,
     )
 
 
 class _Fields:
-    """Looks a field up in config.json, then its alias there, then the class default."""
+    """Looks a field up in config.json, then its alias there, then the class default.
+
+    As in transformers, a null in config.json is not the class default: it asks for ``default``.
+    """
 
     def __init__(self, raw: Mapping[str, Any], family: FamilySource, source: str) -> None:
         self.raw, self.family, self.source = raw, family, source
         self.aliases: Mapping[str, str] = family.defaults.get("attribute_map") or {}
 
     def get(self, name: str, *, default: Any = None) -> Any:
-        for key in (name, self.aliases.get(name, name)):
-            if self.raw.get(key) is not None:
-                return self.raw[key]
-        for key in (name, self.aliases.get(name, name)):
-            if self.family.defaults.get(key) is not None:
-                return self.family.defaults[key]
+        for place in (self.raw, self.family.defaults):
+            for key in (name, self.aliases.get(name, name)):
+                if key in place:
+                    return default if place[key] is None else place[key]
         return default
 
     def size(self, name: str, *, default: int | None = None) -> int:
         value = self.get(name, default=default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            message = (
-                f"config of {self.source}: expected {name} to be a positive int, found {value!r}"
-            )
-            raise InputError(message, hint="repair config.json or use another checkpoint")
+        if type(value) is not int or value < 1:
+            raise self._unexpected(name, value, "a positive int")
         return value
 
     def optional_size(self, name: str) -> int | None:
-        return self.size(name) if self.get(name) is not None else None
+        value = self.get(name)
+        if isinstance(value, list | tuple) or value in (None, -1):  # per layer; without limit
+            return None
+        return self.size(name)
 
+    def heads(self) -> tuple[int, int]:
+        heads, kv_name = self.size("num_attention_heads"), "num_key_value_heads"
+        kv_heads = self.size(kv_name, default=heads)
+        if heads % kv_heads:
+            expected = f"a divisor of num_attention_heads={heads}"
+            raise self._unexpected(kv_name, kv_heads, expected)
+        return heads, kv_heads
 
-def _eos_ids(raw: Mapping[str, Any]) -> tuple[int, ...]:
-    eos = raw.get("eos_token_id")
-    if eos is None:
-        return ()
-    return tuple(eos) if isinstance(eos, list) else (int(eos),)
+    def token_ids(self, name: str) -> tuple[int, ...]:
+        value = self.get(name, default=[])
+        ids = tuple(value) if isinstance(value, list) else (value,)
+        if not all(type(token) is int for token in ids):
+            raise self._unexpected(name, value, "an int or a list of ints")
+        return ids
+
+    def _unexpected(self, name: str, value: object, expected: str) -> InputError:
+        message = f"config of {self.source}: expected {name} to be {expected}, found {value!r}"
+        return InputError(message, hint="repair config.json or use another checkpoint")

@@ -9,12 +9,15 @@ import ast
 import difflib
 import importlib.util
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from neuronc.errors import InputError, ToolchainError
+
+_PINNED = "install the transformers version neuronc is pinned to"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +26,8 @@ class FamilySource:
 
     Attributes:
         model_type: ``model_type`` of config.json.
-        tp_plan: ``base_model_tp_plan``: module pattern to split style; empty if there is none.
+        tp_plan: ``base_model_tp_plan``: module pattern to split style; empty if there is none, or
+            none that is a literal.
         defaults: Literal defaults of the configuration's fields.
     """
 
@@ -38,18 +42,17 @@ def read_family_source(model_type: str) -> FamilySource:
 
     Raises:
         InputError: transformers has no such model type; the nearest known one is named.
-        ToolchainError: transformers is not installed.
+        ToolchainError: transformers is not installed, or laid out in another way.
     """
-    path = _configuration_file(model_type)
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            literals = _class_literals(node)
+    folder = _family_folder(model_type)
+    for path in sorted(folder.glob("configuration_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8"), filename=path.name).body:
+            literals = _class_literals(node) if isinstance(node, ast.ClassDef) else {}
             if literals.get("model_type") == model_type:
                 plan = literals.get("base_model_tp_plan") or {}
                 return FamilySource(model_type=model_type, tp_plan=plan, defaults=literals)
-    message = f"{path.name} of transformers has no configuration class for {model_type!r}"
-    raise InputError(message, hint="check model_type in config.json")
+    message = f"transformers lists {model_type!r}, but {folder.name} has no configuration for it"
+    raise ToolchainError(message, hint=_PINNED)
 
 
 def known_model_types() -> tuple[str, ...]:
@@ -57,20 +60,16 @@ def known_model_types() -> tuple[str, ...]:
     return tuple(_auto_mapping("CONFIG_MAPPING_NAMES"))
 
 
-def _configuration_file(model_type: str) -> Path:
+def _family_folder(model_type: str) -> Path:
     if model_type not in known_model_types():
         near = difflib.get_close_matches(model_type, known_model_types(), n=3)
         message = f"unknown architecture: model_type {model_type!r} is not in transformers"
         found = f"nearest known: {', '.join(near)}; " if near else ""
         raise InputError(message, hint=f"{found}check model_type in config.json")
-    folder = _auto_mapping("SPECIAL_MODEL_TYPE_TO_MODULE_NAME").get(model_type, model_type)
-    folder = folder.replace("-", "_")
-    for base in (_transformers_dir() / "models", _transformers_dir() / "models" / "deprecated"):
-        path = base / folder / f"configuration_{folder}.py"
-        if path.is_file():
-            return path
-    message = f"transformers lists {model_type!r} but ships no configuration_{folder}.py"
-    raise ToolchainError(message, hint="install the transformers version neuronc is pinned to")
+    name = _auto_mapping("SPECIAL_MODEL_TYPE_TO_MODULE_NAME").get(model_type, model_type)
+    models = _transformers_dir() / "models"
+    folders = (models / name.replace("-", "_"), models / "deprecated" / name.replace("-", "_"))
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def _transformers_dir() -> Path:
@@ -91,7 +90,7 @@ def _auto_mapping(name: str) -> dict[str, str]:
             literal = call.args[0] if isinstance(call, ast.Call) else call
             return dict(ast.literal_eval(literal))
     message = f"{path.name} of transformers does not define {name}"
-    raise ToolchainError(message, hint="install the transformers version neuronc is pinned to")
+    raise ToolchainError(message, hint=_PINNED)
 
 
 def _class_literals(node: ast.ClassDef) -> dict[str, Any]:
@@ -103,17 +102,15 @@ def _class_literals(node: ast.ClassDef) -> dict[str, Any]:
             name, value = item.target.id, item.value
         else:
             continue
-        try:
-            found[name] = ast.literal_eval(_default_of(value))
-        except ValueError:  # computed in code, not a literal: the config file must say it
-            continue
+        with suppress(ValueError):  # computed in code: then the config file must say it
+            found[name] = _literal(value)
     return found
 
 
-def _default_of(value: ast.expr) -> ast.expr:
-    """The default inside a validated field such as ``interval(min=0.0)(default=0.02)``."""
+def _literal(value: ast.expr) -> Any:
+    """A plain literal, one inside ``interval(min=0.0)(default=0.02)``, or a product (``4096 * 32``)."""
     if isinstance(value, ast.Call):
-        for keyword in value.keywords:
-            if keyword.arg == "default":
-                return keyword.value
-    return value
+        value = next((k.value for k in value.keywords if k.arg == "default"), value)
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult):
+        return _literal(value.left) * _literal(value.right)
+    return ast.literal_eval(value)

@@ -46,9 +46,7 @@ class ProgramJob:
     dump_ir: str | None = None
 
 
-def run_jobs(
-    jobs: Sequence[ProgramJob], programs_dir: Path, *, progress: Progress = SILENT
-) -> int:
+def run_jobs(jobs: Sequence[ProgramJob], programs_dir: Path, *, progress: Progress = SILENT) -> int:
     """Run ``jobs`` in ``programs_dir/NAME``, as many at a time as there are cores (at most 4).
 
     Returns:
@@ -74,9 +72,7 @@ def run_jobs(
             pool.shutdown()
 
 
-def _run(
-    job: ProgramJob, folder: Path, running: list[subprocess.Popen[str]], stage: Stage
-) -> int:
+def _run(job: ProgramJob, folder: Path, running: list[subprocess.Popen[str]], stage: Stage) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / JOB).write_text(json.dumps(asdict(job)), encoding="utf-8")
     with (folder / LOG).open("w", encoding="utf-8") as log:
@@ -113,7 +109,8 @@ def _result(job: ProgramJob, folder: Path, code: int) -> int:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         if "error" in result:
             exit_code, message, hint = result["error"]
-            raise _class_of(exit_code)(f"program {job.name}: {message}", hint=hint)
+            told = f"program {job.name}: {message}"
+            raise _class_of(exit_code)(told, hint=hint)
         return int(result["peak_rss_bytes"])
     tail = "\n".join((folder / LOG).read_text(errors="replace").splitlines()[-_LOG_LINES:])
     if code == -signal.SIGKILL:

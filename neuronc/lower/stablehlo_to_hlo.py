@@ -4,27 +4,29 @@ Only public JAX APIs: a primitive whose lowering merges our module into the one 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.extend.core
-import numpy as np
 from jax.interpreters import mlir
 from jaxlib.mlir import ir
 
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _program = jax.extend.core.Primitive("neuronc_program")
 _program.multiple_results = True
 
 
-@_program.def_abstract_eval
+@_program.def_abstract_eval  # type: ignore[untyped-decorator]
 def _abstract(*_args: Any, text: str, outputs: tuple[TensorSpec, ...]) -> list[Any]:  # noqa: ARG001
     return [jax.core.ShapedArray(o.shape, _np(o)) for o in outputs]
 
 
-def _lowering(ctx: Any, *args: Any, text: str, outputs: tuple[TensorSpec, ...]) -> list[Any]:  # noqa: ARG001
+def _lowering(ctx: Any, *args: Any, text: str, outputs: tuple[TensorSpec, ...]) -> list[Any]:
     target = ctx.module_context.module
     with target.context:
         source = ir.Module.parse(text)
@@ -60,7 +62,8 @@ def to_hlo_proto(text: str, signature: ProgramSignature) -> bytes:
     shapes = [jax.ShapeDtypeStruct(t.shape, _np(t)) for t in signature.inputs]
     function = as_jax_function(text, signature)
     lowered = jax.jit(function, donate_argnums=donated, keep_unused=True).lower(*shapes)
-    proto: bytes = lowered.compiler_ir("hlo").as_serialized_hlo_module_proto()
+    computation: Any = lowered.compiler_ir("hlo")
+    proto: bytes = computation.as_serialized_hlo_module_proto()
     return proto
 
 

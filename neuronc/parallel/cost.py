@@ -26,10 +26,15 @@ class PaddingCost:
 
 
 def padding_cost(plan: ParallelPlan) -> PaddingCost:
-    """Count ``plan``. FLOPs are 2 per weight of every linear layer; attention itself grows with
-    the query heads in the same proportion as their projections."""
+    """Count ``plan``.
+
+    FLOPs are 2 per weight of every linear layer and of the LM head, which may be the embedding
+    table again; attention itself grows with its query heads as their projections do.
+    """
     rules = plan.rules.values()
-    matrices = [r for r in rules if r.role in ("column", "row", "vocab_head")]
+    is_tied = not any(r.role == "vocab_head" for r in rules)
+    roles = {"column", "row", "vocab_embedding" if is_tied else "vocab_head"}
+    matrices = [r for r in rules if r.role in roles and len(r.shape) == 2]
     own = sum(prod(r.shape) for r in matrices)
     split = sum(prod(r.rank_shape) * plan.tp for r in matrices)
     return PaddingCost(

@@ -2,18 +2,25 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from neuronc.errors import PlanError
+from neuronc.errors import InputError, PlanError, UsageError
 from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.heads import HeadLayout, lay_out_heads
-from neuronc.parallel.rules import ParamRule, Piece, even_pieces, units_to_pieces
+from neuronc.parallel.modules import (
+    EMBEDDING,
+    HEAD,
+    NORM,
+    UNITS,
+    expected_shape,
+    module_of,
+    why_not_splittable,
+)
+from neuronc.parallel.rules import ParamRule, Piece, Role, even_pieces, units_to_pieces
 
 _LARGEST_TP_TRIED = 64
-_EMBEDDING = re.compile(r"(?:.*\.)?embed_tokens\.weight")
-_HEAD = re.compile(r"lm_head\.(?:weight|bias)")
-_NORM = re.compile(r"(?:.*\.)?\w*norm\w*\.(?:weight|bias)")
-_STYLES = ("colwise", "rowwise", "replicated_with_grad_allreduce")
+_OWN_STYLES = {"embedding": EMBEDDING, "head": HEAD, "norm": NORM}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,27 +45,47 @@ def plan_parallelism(
 ) -> ParallelPlan:
     """Plan ``shapes`` (parameter name to shape) over ``tp`` ranks.
 
+    A family that neuronc cannot split gets a plan for one rank only, without any check of names.
+
     Raises:
-        PlanError: a parameter has no rule, more than one, or a dim that ``tp`` does not divide;
-            the message names the dim, its size and the tp degrees that work.
+        InputError: a parameter has no rule, or its shape is not what the config's sizes say.
+        PlanError: the family cannot be split, a parameter has two rules, or a dim does not
+            divide; then the message names it and the hint the tp degrees that work.
+        UsageError: ``tp`` is less than 1.
     """
-    if tp > config.num_heads:
-        message = f"num_attention_heads={config.num_heads} cannot be split over tp={tp} ranks"
-        raise PlanError(message, hint=_working_tp(config, shapes))
-    heads = lay_out_heads(config.num_heads, config.num_kv_heads, tp)
-    planner = _Planner(config, heads, tp)
+    if tp < 1:
+        message = f"expected at least 1 rank, found tp={tp}"
+        raise UsageError(message, hint="pass --tp 1 or more")
     try:
-        rules = {name: planner.rule(name, shape) for name, shape in shapes.items()}
+        return _plan(config, shapes, tp)
     except _DoesNotDivideError as error:
-        raise PlanError(str(error), hint=_working_tp(config, shapes)) from None
-    return ParallelPlan(tp=tp, rules=rules, heads=heads, vocab_per_rank=-(-config.vocab_size // tp))
+        hint = f"tp degrees that work: {_working_tp(config, shapes)}"
+        raise PlanError(str(error), hint=hint) from None
 
 
 class _DoesNotDivideError(Exception):
     pass
 
 
+def _plan(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], tp: int) -> ParallelPlan:
+    reason = why_not_splittable(config)
+    if reason and tp > 1:
+        raise PlanError(reason, hint="use --tp 1 for this family")
+    if tp > config.num_heads:
+        message = f"num_attention_heads={config.num_heads} cannot be split over tp={tp} ranks"
+        raise _DoesNotDivideError(message)
+    heads = lay_out_heads(config.num_heads, config.num_kv_heads, tp)
+    if reason:
+        rules = {n: ParamRule(name=n, role="replicate", shape=s) for n, s in shapes.items()}
+    else:
+        planner = _Planner(config, heads, tp)
+        rules = {name: planner.rule(name, shape) for name, shape in shapes.items()}
+    return ParallelPlan(tp=tp, rules=rules, heads=heads, vocab_per_rank=-(-config.vocab_size // tp))
+
+
 class _Planner:
+    """Rules for a splittable family."""
+
     def __init__(self, config: ModelConfig, heads: HeadLayout, tp: int) -> None:
         self.config, self.heads, self.tp = config, heads, tp
         self.patterns = [
@@ -67,73 +94,66 @@ class _Planner:
         ]
 
     def rule(self, name: str, shape: tuple[int, ...]) -> ParamRule:
-        styles = [style for pattern, style in self.patterns if pattern.fullmatch(name)]
-        styles += [style for style in _OWN_RULES if _OWN_RULES[style].fullmatch(name)]
-        if self.tp == 1:
+        style = self._style(name, shape)
+        expected = expected_shape(self.config, name, style)
+        if expected is not None and shape != expected:
+            message = f"{name!r} has shape {list(shape)}; the config's sizes give {list(expected)}"
+            raise InputError(message, hint="the weights do not belong to this config.json")
+        # The bias of a row-parallel linear is added once, after the all-reduce.
+        if self.tp == 1 or (style == "rowwise" and name.endswith(".bias")):
             return ParamRule(name=name, role="replicate", shape=shape)
-        if len(styles) > 1 and set(styles) != {"replicated_with_grad_allreduce", "replicate"}:
+        if style in ("norm", "replicated_with_grad_allreduce"):
+            return self._norm(name, shape)
+        return self._split(style, name, shape)
+
+    def _style(self, name: str, shape: tuple[int, ...]) -> str:
+        styles = [style for pattern, style in self.patterns if pattern.fullmatch(name)]
+        styles = styles or [s for s, pattern in _OWN_STYLES.items() if pattern.fullmatch(name)]
+        if len(styles) > 1:
             message = f"{len(styles)} sharding rules match {name!r}: {', '.join(styles)}"
             raise PlanError(message, hint="make the patterns of the family's tp plan exclusive")
         if not styles:
-            message = f"no sharding rule matches {name!r} (shape {list(shape)})"
-            hint = f"family {self.config.model_type!r} is not supported at tp > 1 yet; use --tp 1"
-            raise PlanError(message, hint=hint)
-        return self._apply(styles[0], name, shape)
+            family = self.config.model_type
+            message = f"no sharding rule of family {family!r} matches {name!r} {list(shape)}"
+            raise InputError(message, hint="the checkpoint has a tensor too many, or is another's")
+        return styles[0]
 
-    def _apply(self, style: str, name: str, shape: tuple[int, ...]) -> ParamRule:
-        if style in ("replicate", "replicated_with_grad_allreduce"):
-            return ParamRule(name=name, role="replicate", shape=shape)
-        if style in ("vocab_embedding", "vocab_head"):
+    def _norm(self, name: str, shape: tuple[int, ...]) -> ParamRule:
+        """A norm over one head, or over the hidden state, is the same on every rank."""
+        width = self.config.head_dim if ".self_attn." in name else self.config.hidden_size
+        if shape != (width,):
+            message = (
+                f"norm {name!r} {list(shape)} spans heads of several ranks; expected [{width}]"
+            )
+            raise PlanError(message, hint="use --tp 1 for this family")
+        return ParamRule(name=name, role="replicate", shape=shape)
+
+    def _split(self, style: str, name: str, shape: tuple[int, ...]) -> ParamRule:
+        if style in ("embedding", "head"):
             pieces = even_pieces(self.config.vocab_size, self.tp)
-            role = "vocab_embedding" if style == "vocab_embedding" else "vocab_head"
-            return ParamRule(name=name, role=role, shape=shape, dim=0, ranks=pieces)  # type: ignore[arg-type]
-        if style == "colwise":
-            pieces = self._pieces(name, shape, dim=0)
-            return ParamRule(name=name, role="column", shape=shape, dim=0, ranks=pieces)
-        if style == "rowwise" and len(shape) == 1:
-            # The bias of a row-parallel linear is added once, after the all-reduce.
-            return ParamRule(name=name, role="replicate", shape=shape)
-        if style == "rowwise":
-            pieces = self._pieces(name, shape, dim=1)
-            return ParamRule(name=name, role="row", shape=shape, dim=1, ranks=pieces)
-        message = f"split style {style!r} of {name!r} is not supported; neuronc knows {_STYLES}"
-        raise PlanError(message, hint="use --tp 1 for this family")
+            role: Role = "vocab_embedding" if style == "embedding" else "vocab_head"
+            return ParamRule(name=name, role=role, shape=shape, dim=0, ranks=pieces)
+        dim = 0 if style == "colwise" else 1
+        pieces = self._pieces(name, shape, dim)
+        role = "column" if style == "colwise" else "row"
+        return ParamRule(name=name, role=role, shape=shape, dim=dim, ranks=pieces)
 
     def _pieces(self, name: str, shape: tuple[int, ...], dim: int) -> tuple[tuple[Piece, ...], ...]:
-        module = name.split(".")[-2]
-        if module in ("q_proj", "o_proj"):
-            return self._head_pieces(name, shape[dim], self.heads.q_ranks, self.config.num_heads)
-        if module in ("k_proj", "v_proj"):
-            kv_heads = self.config.num_kv_heads
-            return self._head_pieces(name, shape[dim], self.heads.kv_ranks, kv_heads)
-        if shape[dim] % self.tp:
-            message = f"dim {dim} of {name!r} (size {shape[dim]}) cannot be split over tp={self.tp}"
-            raise _DoesNotDivideError(message)
-        return even_pieces(shape[dim], self.tp)
-
-    def _head_pieces(
-        self, name: str, size: int, ranks: tuple[tuple[int | None, ...], ...], count: int
-    ) -> tuple[tuple[Piece, ...], ...]:
-        if size != count * self.config.head_dim:
-            message = (
-                f"{name!r} has {size} rows or columns; expected {count} heads of head_dim"
-                f" {self.config.head_dim} = {count * self.config.head_dim}"
-            )
-            raise PlanError(message, hint="check num_attention_heads and head_dim in config.json")
+        unit = UNITS[module_of(name.rpartition(".")[0])]
+        if unit == "feature":
+            if shape[dim] % self.tp:
+                size = f"dim {dim} of {name!r} (size {shape[dim]})"
+                message = f"{size} cannot be split over tp={self.tp} ranks"
+                raise _DoesNotDivideError(message)
+            return even_pieces(shape[dim], self.tp)
+        ranks = self.heads.q_ranks if unit == "query" else self.heads.kv_ranks
         return tuple(units_to_pieces(units, self.config.head_dim) for units in ranks)
-
-
-_OWN_RULES = {"vocab_embedding": _EMBEDDING, "vocab_head": _HEAD, "replicate": _NORM}
 
 
 def _working_tp(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> str:
     working = []
     for tp in range(1, min(config.num_heads, _LARGEST_TP_TRIED) + 1):
-        planner = _Planner(config, lay_out_heads(config.num_heads, config.num_kv_heads, tp), tp)
-        try:
-            for name, shape in shapes.items():
-                planner.rule(name, shape)
-        except _DoesNotDivideError:
-            continue
-        working.append(str(tp))
-    return f"tp degrees that work: {', '.join(working)}"
+        with suppress(_DoesNotDivideError):
+            _plan(config, shapes, tp)
+            working.append(str(tp))
+    return ", ".join(working)

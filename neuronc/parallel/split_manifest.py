@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.checkpoint.digest import sha256_file
+from neuronc.checkpoint.paths import read_json_object, writing
+from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
 from neuronc.parallel.rules import ParamRule, Piece
@@ -69,7 +71,12 @@ def rank_file(rank: int) -> str:
 
 
 def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
-    """Write ``split.json`` into ``folder``; the same manifest gives the same bytes."""
+    """Write ``split.json`` into ``folder``; the same manifest gives the same bytes.
+
+    Raises:
+        PlanError: the disk is full.
+        UsageError: ``folder`` cannot be written.
+    """
     data = {
         "split_format": SPLIT_FORMAT,
         "source": manifest.source,
@@ -82,7 +89,9 @@ def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
             for name, t in manifest.tensors.items()
         },
     }
-    (folder / SPLIT_FILE).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(data, indent=1) + "\n"
+    with writing(folder / SPLIT_FILE, needed_bytes=len(text)):
+        (folder / SPLIT_FILE).write_text(text, encoding="utf-8")
 
 
 def read_split_manifest(folder: Path) -> SplitManifest:
@@ -92,25 +101,26 @@ def read_split_manifest(folder: Path) -> SplitManifest:
         InputError: not a split folder, damaged, or of a newer format.
     """
     path = folder / SPLIT_FILE
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["split_format"] != SPLIT_FORMAT:
-            message = f"{path} has format {data['split_format']}; this neuronc reads {SPLIT_FORMAT}"
-            raise InputError(message, hint="run neuronc split again with this version")
-        return SplitManifest(
-            source=data["source"],
-            tp=data["tp"],
-            dtype=data["dtype"],
-            padding=PaddingCost(**data["padding"]),
-            files=tuple(FileDigest(**file) for file in data["files"]),
-            tensors={n: _tensor_from_dict(n, t) for n, t in data["tensors"].items()},
-        )
-    except FileNotFoundError as error:
+    if not path.is_file():
         message = f"{folder} is not a split folder: it has no {SPLIT_FILE}"
-        raise InputError(message, hint="make one with neuronc split") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{path} is damaged: {error!r}"
-        raise InputError(message, hint="run neuronc split again") from error
+        raise InputError(message, hint="make one with neuronc split")
+    data = read_json_object(path)
+    if (found := data.get("split_format")) != SPLIT_FORMAT:
+        message = f"{path} has format {found!r}; this neuronc reads {SPLIT_FORMAT}"
+        raise InputError(message, hint="run neuronc split again with this version")
+    try:
+        manifest = _manifest_from_dict(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__} {error}") from error
+    listed = {file.path for file in manifest.files}
+    for name in map(rank_file, range(manifest.tp)):
+        if name not in listed:
+            raise _damaged(path, f"tp={manifest.tp}, but it does not list {name}")
+    return manifest
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(f"{path} is damaged: {what}", hint="run neuronc split again")
 
 
 def check_files(folder: Path, files: tuple[FileDigest, ...]) -> None:
@@ -127,7 +137,7 @@ def check_files(folder: Path, files: tuple[FileDigest, ...]) -> None:
 
 
 def _check_file(folder: Path, file: FileDigest) -> None:
-    path = folder / file.path
+    path = folder / file.path.replace("\0", "?")  # no file has that byte in its name
     if not path.resolve().is_relative_to(folder.resolve()):
         message = f"{folder} lists {file.path!r}, which is outside the folder"
         raise InputError(message, hint="do not use this folder")
@@ -141,6 +151,20 @@ def _check_file(folder: Path, file: FileDigest) -> None:
     if found != file.sha256:
         message = f"{path}: digest mismatch, expected sha256 {file.sha256}, found {found}"
         raise InputError(message, hint="the file changed after it was written; make it again")
+
+
+def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
+    return SplitManifest(
+        source=str(data["source"]),
+        tp=int(data["tp"]),
+        dtype=DTYPES[data["dtype"]].name,
+        padding=PaddingCost(**data["padding"]),
+        files=tuple(
+            FileDigest(path=str(f["path"]), size_bytes=int(f["size_bytes"]), sha256=f["sha256"])
+            for f in data["files"]
+        ),
+        tensors={n: _tensor_from_dict(n, t) for n, t in data["tensors"].items()},
+    )
 
 
 def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:

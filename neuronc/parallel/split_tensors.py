@@ -1,7 +1,7 @@
 """Apply a parallel plan: checkpoint in, one safetensors file per rank out."""
 
 import hashlib
-import re
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.safetensors_writer import SafetensorsWriter
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype, numpy_dtype
-from neuronc.errors import InputError
-from neuronc.families.model_config import ModelConfig, read_model_config
+from neuronc.errors import InputError, UsageError
+from neuronc.families.model_config import read_model_config
 from neuronc.parallel.cost import padding_cost
+from neuronc.parallel.model_tensors import check_complete, model_tensors
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
 from neuronc.parallel.shards import cut_shard
 from neuronc.parallel.split_manifest import (
@@ -26,9 +27,6 @@ from neuronc.parallel.split_manifest import (
     write_split_manifest,
 )
 from neuronc.progress import SILENT, Progress
-
-# Buffers that older transformers versions saved; the model computes them itself.
-_NOT_PARAMETERS = re.compile(r".*\.(?:rotary_emb\.inv_freq|masked_bias|attn\.bias)")
 
 
 def split_checkpoint(
@@ -47,13 +45,16 @@ def split_checkpoint(
         progress: Told of every tensor.
 
     Raises:
-        InputError: a tensor is missing, or the config is not usable.
+        InputError: a tensor is missing, one too many or of another shape, the config is not
+            usable, or a value is too large for ``dtype``.
         PlanError: a dim cannot be split over ``tp`` ranks, or the disk is full.
+        UsageError: ``dtype`` or ``tp`` is none.
     """
     config = read_model_config(checkpoint.config, source=checkpoint.source)
     infos = model_tensors(checkpoint, config)
     element = resolve_dtype(infos, dtype, source=checkpoint.source)
     plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp)
+    check_complete(infos, config, source=checkpoint.source)
     digests, files = _write_ranks(checkpoint, plan, element, out_dir, progress)
     with progress.stage("writing config and tokenizer"):
         names = write_companions(checkpoint, out_dir)
@@ -70,26 +71,18 @@ def split_checkpoint(
     return manifest
 
 
-def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, TensorInfo]:
-    """The checkpoint's parameters: no saved buffers, no second copy of a tied LM head.
+def resolve_dtype(infos: dict[str, TensorInfo], dtype: str, *, source: str) -> Dtype:
+    """``dtype``, or for ``auto`` the element type that most of the checkpoint's bytes have.
 
     Raises:
-        InputError: the layers do not all have the same tensors, or there are too few layers.
+        InputError: the checkpoint's own element type is not one to compute in.
+        UsageError: no such ``dtype``.
     """
-    infos = {
-        name: info
-        for name, info in checkpoint.tensors.items()
-        if not _NOT_PARAMETERS.fullmatch(name)
-        and not (config.tie_word_embeddings and name == "lm_head.weight")
-    }
-    _check_layers(infos, config, checkpoint.source)
-    return infos
-
-
-def resolve_dtype(infos: dict[str, TensorInfo], dtype: str, *, source: str) -> Dtype:
-    """``dtype``, or for ``auto`` the element type that most of the checkpoint's bytes have."""
-    if dtype != "auto":
+    if dtype in COMPUTE_DTYPES:
         return DTYPES[dtype]
+    if dtype != "auto":
+        message = f"expected dtype auto, {', '.join(COMPUTE_DTYPES)}; found {dtype!r}"
+        raise UsageError(message, hint="choose one with --dtype")
     size_by_dtype: dict[str, int] = {}
     for info in infos.values():
         size_by_dtype[info.dtype.name] = size_by_dtype.get(info.dtype.name, 0) + info.size_bytes
@@ -98,34 +91,6 @@ def resolve_dtype(infos: dict[str, TensorInfo], dtype: str, *, source: str) -> D
         message = f"{source} holds {name} weights; neuronc computes in {', '.join(COMPUTE_DTYPES)}"
         raise InputError(message, hint="choose one with --dtype")
     return DTYPES[name]
-
-
-def _check_layers(infos: dict[str, TensorInfo], config: ModelConfig, source: str) -> None:
-    layers: dict[int, set[str]] = {}
-    for name in infos:
-        match = re.fullmatch(r"(?:.*\.)?layers\.(\d+)\.(.+)", name)
-        if match:
-            layers.setdefault(int(match[1]), set()).add(match[2])
-    if not layers:
-        return
-    if sorted(layers) != list(range(config.num_layers)):
-        message = f"{source} has layers {_ranges(layers)}; config.json says {config.num_layers}"
-        raise InputError(message, hint="the checkpoint is incomplete, or config.json is another's")
-    common = max(layers.values(), key=len)
-    for number, names in layers.items():
-        if names != common and len(set(map(frozenset, layers.values()))) > _layer_kinds(config):
-            missing = sorted(common - names)
-            message = f"{source}: layer {number} lacks {', '.join(missing[:3])}"
-            raise InputError(message, hint="the checkpoint is incomplete; fetch it again")
-
-
-def _layer_kinds(config: ModelConfig) -> int:
-    """How many different layers the family mixes (full and sliding attention, dense and MoE)."""
-    return max(1, len(set(config.raw.get("layer_types") or [])))
-
-
-def _ranges(layers: dict[int, set[str]]) -> str:
-    return f"{min(layers)} to {max(layers)} ({len(layers)} of them)"
 
 
 def _write_ranks(
@@ -156,12 +121,21 @@ def _write_ranks(
 def _read_as(checkpoint: Checkpoint, name: str, element: Dtype) -> np.ndarray[Any, Any]:
     array = checkpoint.reader.read(name)
     wanted = numpy_dtype(element)
-    return np.ascontiguousarray(array if array.dtype == wanted else array.astype(wanted))
+    if array.dtype == wanted:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = np.ascontiguousarray(array.astype(wanted))
+    if np.isinf(cast).sum() > np.isinf(array).sum():
+        message = f"tensor {name!r} of {checkpoint.source} has values too large for {element.name}"
+        raise InputError(message, hint="pass --dtype bf16 or f32")
+    return cast
 
 
 def _portable_source(checkpoint: Checkpoint) -> str:
-    is_local = not checkpoint.source.startswith("package:") and Path(checkpoint.source).exists()
-    return Path(checkpoint.source).name if is_local else checkpoint.source
+    local = os.path.expanduser(checkpoint.source)  # noqa: PTH111  (Path's raises on ~nobody)
+    if checkpoint.source.startswith("package:") or not os.path.exists(local):  # noqa: PTH110
+        return checkpoint.source
+    return Path(local).resolve().name
 
 
 def _digest(path: Path) -> FileDigest:

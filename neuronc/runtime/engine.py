@@ -28,8 +28,10 @@ class _Slot:
 
 
 class Engine:
-    """Feeds a session. One `step` runs one executable: a prefill chunk if a request waits for
-    one, otherwise a decode step of all slots.
+    """Feeds a session.
+
+    One `step` runs one executable: a prefill chunk if a request waits for one, otherwise a decode
+    step of all slots.
 
     Args:
         session: An opened artifact; the engine owns its slots.

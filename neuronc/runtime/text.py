@@ -32,7 +32,9 @@ class TextCodec:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust side raises a bare Exception
             message = f"{path} is not a tokenizer: {error}"
-            raise InputError(message, hint="use the tokenizer.json that came with the model") from error
+            raise InputError(
+                message, hint="use the tokenizer.json that came with the model"
+            ) from error
         config_path = folder / "tokenizer_config.json"
         config = json.loads(config_path.read_text("utf-8")) if config_path.is_file() else {}
         template_path = folder / "chat_template.jinja"

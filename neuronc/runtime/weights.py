@@ -33,9 +33,7 @@ def load_weights(weights_dir: Path, specs: tuple[TensorSpec, ...], *, tp: int) -
             for reader, device in zip(readers, devices, strict=True)
         ]
         shape = (spec.shape[0] * tp, *spec.shape[1:])
-        arrays.append(
-            jax.make_array_from_single_device_arrays(shape, sharding(mesh, spec), shards)
-        )
+        arrays.append(jax.make_array_from_single_device_arrays(shape, sharding(mesh, spec), shards))
     return arrays
 
 

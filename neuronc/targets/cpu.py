@@ -69,12 +69,13 @@ def open_cpu(payload: bytes, signature: ProgramSignature, *, tp: int) -> Callabl
     in_tree = jax.tree_util.tree_structure(((0,) * len(signature.inputs), {}))
     out_tree = jax.tree_util.tree_structure((0,) * len(signature.outputs))
     try:
-        return serialize_executable.deserialize_and_load(
+        program: Callable[..., Any] = serialize_executable.deserialize_and_load(
             payload, in_tree, out_tree, execution_devices=jax.devices("cpu")[:tp]
         )
     except (jax.errors.JaxRuntimeError, ValueError, AttributeError) as error:
         message = f"XLA:CPU cannot load this executable: {error}"
         raise ToolchainError(message, hint="run neuronc compile --relink ARTIFACT") from error
+    return program
 
 
 def set_device_count(tp: int) -> None:
@@ -84,7 +85,7 @@ def set_device_count(tp: int) -> None:
         ToolchainError: JAX already runs with fewer devices.
     """
     try:
-        if jax.config.jax_num_cpu_devices < tp:
+        if jax.config.jax_num_cpu_devices < tp:  # type: ignore[attr-defined]
             jax.config.update("jax_num_cpu_devices", tp)
     except RuntimeError:
         pass  # already initialised: the count below decides
@@ -122,8 +123,8 @@ def _np(tensor: TensorSpec) -> "np.dtype[Any]":
 class _Stub:
     """Stands for every object of the wrapping while it is vetted; does nothing when called."""
 
-    def __new__(cls, *_args: object, **_kwargs: object) -> "_Stub":
-        return super().__new__(cls)
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        pass
 
     def __setstate__(self, state: object) -> None:
         pass
@@ -136,7 +137,7 @@ class _Vetter(pickle.Unpickler):
     """Reads a wrapping without running it: names are checked, objects are stubs."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] not in _PAYLOAD_PACKAGES:
+        if module.split(".", maxsplit=1)[0] not in _PAYLOAD_PACKAGES:
             message = (
                 f"the executable's wrapping imports {module}.{name}, which no XLA program does"
             )

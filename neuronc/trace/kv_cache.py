@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 # B slots, L cache length, S new tokens per sequence, K kv heads, D head dim
 
 
-class SlotCacheLayer(CacheLayerMixin):
+class SlotCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values for the slots that take part in a program.
 
     Args:
@@ -25,11 +25,11 @@ class SlotCacheLayer(CacheLayerMixin):
 
     def __init__(
         self,
-        keys_BLKD: torch.Tensor,  # noqa: N803
-        values_BLKD: torch.Tensor,  # noqa: N803
+        keys_BLKD: torch.Tensor,
+        values_BLKD: torch.Tensor,
         *,
         slots: torch.Tensor | None,
-        positions_NS: torch.Tensor,  # noqa: N803
+        positions_NS: torch.Tensor,
         key_length: int,
     ) -> None:
         super().__init__()
@@ -45,15 +45,15 @@ class SlotCacheLayer(CacheLayerMixin):
         self.values = self._write(self.values, value_states)
         return self._visible(self.keys), self._visible(self.values)
 
-    def _write(self, cache_BLKD: torch.Tensor, states_NKSD: torch.Tensor) -> torch.Tensor:  # noqa: N803
-        new_NSKD = states_NKSD.transpose(1, 2).to(cache_BLKD.dtype)  # noqa: N806
+    def _write(self, cache_BLKD: torch.Tensor, states_NKSD: torch.Tensor) -> torch.Tensor:
+        new_NSKD = states_NKSD.transpose(1, 2).to(cache_BLKD.dtype)
         rows = self.slots
         if rows is None:
             rows = torch.arange(cache_BLKD.shape[0], dtype=self.positions_NS.dtype)
-        rows_NS = rows[:, None].expand_as(self.positions_NS)  # noqa: N806
+        rows_NS = rows[:, None].expand_as(self.positions_NS)
         return torch.index_put(cache_BLKD, (rows_NS, self.positions_NS), new_NSKD)
 
-    def _visible(self, cache_BLKD: torch.Tensor) -> torch.Tensor:  # noqa: N803
+    def _visible(self, cache_BLKD: torch.Tensor) -> torch.Tensor:
         rows = cache_BLKD if self.slots is None else torch.index_select(cache_BLKD, 0, self.slots)
         return rows[:, : self.key_length].transpose(1, 2)
 
@@ -78,7 +78,7 @@ def build_cache(
     values: list[torch.Tensor],
     *,
     slots: torch.Tensor | None,
-    positions_NS: torch.Tensor,  # noqa: N803
+    positions_NS: torch.Tensor,
     key_length: int,
 ) -> Cache:
     """A transformers cache of one `SlotCacheLayer` per pair in ``keys`` and ``values``."""

@@ -15,9 +15,7 @@ from neuronc.trace.attention import ATTENTION, register_attention
 from neuronc.trace.collectives import all_gather, all_reduce
 
 
-def build_rank_model(
-    config: Mapping[str, Any], plan: ParallelPlan, dtype: torch.dtype
-) -> nn.Module:
+def build_rank_model(config: Mapping[str, Any], plan: ParallelPlan, dtype: torch.dtype) -> Any:
     """The causal LM of ``config`` as one rank of ``plan`` runs it, without weights.
 
     Parameters are on the meta device with the rank's shapes; non-persistent buffers (rotary
@@ -65,7 +63,7 @@ class RowParallelLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., in / tp]`` to ``[..., out]``."""
-        total = all_reduce(nn.functional.linear(x, self.weight))
+        total: torch.Tensor = all_reduce(nn.functional.linear(x, self.weight))
         return total if self.bias is None else total + self.bias
 
 
@@ -109,10 +107,12 @@ class VocabParallelEmbedding(nn.Module):
         local = token_ids - self.rank * self.vocab_per_rank
         mine = (local >= 0) & (local < self.vocab_per_rank)
         rows = nn.functional.embedding(local.clamp(0, self.vocab_per_rank - 1), self.weight)
-        return all_reduce(torch.where(mine[..., None], rows, torch.zeros_like(rows)))
+        masked = torch.where(mine[..., None], rows, torch.zeros_like(rows))
+        total: torch.Tensor = all_reduce(masked)
+        return total
 
 
-def _cut_to_rank(model: nn.Module, plan: ParallelPlan) -> None:
+def _cut_to_rank(model: Any, plan: ParallelPlan) -> None:
     for name, rule in plan.rules.items():
         owner_name, _, leaf = name.rpartition(".")
         owner = model.get_submodule(owner_name)
@@ -127,7 +127,7 @@ def _cut_to_rank(model: nn.Module, plan: ParallelPlan) -> None:
             module.num_key_value_groups = plan.heads.q_per_kv
 
 
-def _put_collective(model: nn.Module, module_name: str, role: str, plan: ParallelPlan) -> None:
+def _put_collective(model: Any, module_name: str, role: str, plan: ParallelPlan) -> None:
     module: Any = model.get_submodule(module_name)
     if role == "row":
         model.set_submodule(module_name, RowParallelLinear(module))

@@ -4,7 +4,6 @@ Nothing here holds weights: parameters and caches are fake tensors, and all of t
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -103,80 +102,46 @@ class _RankProgram(nn.Module):
             elif isinstance(module, Head) and self.spec.phase == "prefill":
                 module.last = by_kind["data"]["length"] - 1
         caches = list(by_kind["cache"].values())
+        place = _prefill_place if self.spec.phase == "prefill" else _decode_place
+        token_ids, positions, slots = place(by_kind["data"], self.spec)
+        key_length = self.spec.max_length if self.spec.phase == "prefill" else self.spec.bucket
         half = len(caches) // 2
-        step = _prefill if self.spec.phase == "prefill" else _decode
-        return step(
-            self.held[0],
-            by_kind["weight"],
+        cache = build_cache(
             caches[:half],
             caches[half:],
-            by_kind["data"],
-            self.spec,
+            slots=slots,
+            positions_NS=positions,
+            key_length=key_length,
         )
-
-
-def _prefill(
-    model: nn.Module,
-    weights: dict[str, torch.Tensor],
-    keys: list[torch.Tensor],
-    values: list[torch.Tensor],
-    data: dict[str, torch.Tensor],
-    spec: ProgramSpec,
-) -> tuple[torch.Tensor, ...]:
-    offsets = torch.arange(spec.bucket, dtype=torch.int32)
-    positions = data["start"][:, None] + offsets[None, :]
-    cache = build_cache(
-        keys, values, slots=data["slot"], positions_NS=positions, key_length=spec.max_length
-    )
-    logits = _call_model(model, weights, data["token_ids"], positions, cache, spec.max_length)
-    return (
-        logits,
-        *(layer.keys for layer in cache.layers),
-        *(layer.values for layer in cache.layers),
-    )
-
-
-def _decode(
-    model: nn.Module,
-    weights: dict[str, torch.Tensor],
-    keys: list[torch.Tensor],
-    values: list[torch.Tensor],
-    data: dict[str, torch.Tensor],
-    spec: ProgramSpec,
-) -> tuple[torch.Tensor, ...]:
-    positions = data["positions"][:, None]
-    cache = build_cache(keys, values, slots=None, positions_NS=positions, key_length=spec.bucket)
-    token_ids = data["token_ids"][:, None]
-    logits = _call_model(model, weights, token_ids, positions, cache, spec.bucket)
-    return (
-        logits,
-        *(layer.keys for layer in cache.layers),
-        *(layer.values for layer in cache.layers),
-    )
-
-
-def _call_model(
-    model: nn.Module,
-    weights: dict[str, torch.Tensor],
-    token_ids: torch.Tensor,
-    positions: torch.Tensor,
-    cache: Any,
-    key_length: int,
-) -> torch.Tensor:
-    dtype = next(iter(weights.values())).dtype
-    visible = torch.arange(key_length, dtype=torch.int32)[None, None, :] <= positions[:, :, None]
-    zero = torch.zeros((), dtype=dtype)
-    mask = torch.where(visible, zero, torch.finfo(dtype).min)[:, None]
-    outputs = torch.func.functional_call(
-        model,
-        weights,
-        (),
-        {
+        inputs_by_name = {
             "input_ids": token_ids,
-            "attention_mask": mask,
+            "attention_mask": _causal_mask(positions, key_length, caches[0].dtype),
             "position_ids": positions,
             "past_key_values": cache,
             "use_cache": True,
-        },
-    )
-    return outputs.logits[:, 0]
+        }
+        outputs = torch.func.functional_call(self.held[0], by_kind["weight"], (), inputs_by_name)
+        keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+        return (outputs.logits[:, 0], *keys, *values)
+
+
+_Place = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+"""Token ids ``[N, S]``, their positions ``[N, S]``, and the slots ``[N]`` of the N sequences."""
+
+
+def _prefill_place(data: dict[str, torch.Tensor], spec: ProgramSpec) -> _Place:
+    offsets = torch.arange(spec.bucket, dtype=torch.int32)
+    positions = data["start"][:, None] + offsets[None, :]
+    return data["token_ids"], positions, data["slot"]
+
+
+def _decode_place(data: dict[str, torch.Tensor], spec: ProgramSpec) -> _Place:  # noqa: ARG001
+    return data["token_ids"][:, None], data["positions"][:, None], None
+
+
+def _causal_mask(positions: torch.Tensor, key_length: int, dtype: torch.dtype) -> torch.Tensor:
+    """``[N, 1, S, key_length]``: 0 where a key is not after the query, else the lowest number."""
+    keys = torch.arange(key_length, dtype=torch.int32)
+    visible = keys[None, None, :] <= positions[:, :, None]
+    zero = torch.zeros((), dtype=dtype)
+    return torch.where(visible, zero, torch.finfo(dtype).min)[:, None]

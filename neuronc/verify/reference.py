@@ -64,7 +64,9 @@ class ReferenceModel:
         self._model = model
 
     @classmethod
-    def build(cls, config: Mapping[str, Any], names: list[str], read: ReadTensor) -> "ReferenceModel":
+    def build(
+        cls, config: Mapping[str, Any], names: list[str], read: ReadTensor
+    ) -> "ReferenceModel":
         """Fill the model of ``config`` with the tensors ``names``.
 
         Memory is the model in f32, plus one tensor.
@@ -77,14 +79,16 @@ class ReferenceModel:
 
         from neuronc.trace.rank_model import parameters_on_meta
 
-        fields = {k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")}
+        fields = {
+            k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")
+        }
         hf_config = AutoConfig.for_model(config["model_type"], **fields)
         with parameters_on_meta():
             model = AutoModelForCausalLM.from_config(
                 hf_config, dtype=torch.float32, attn_implementation="eager"
             )
         state = {name: torch.from_numpy(read(name).astype(np.float32)) for name in names}
-        missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
+        _, unexpected = model.load_state_dict(state, strict=False, assign=True)
         model.tie_weights()
         lost = [n for n, p in model.named_parameters() if p.device.type == "meta"]
         if unexpected or lost:

@@ -63,9 +63,9 @@ def verify_artifact(
         VerificationError: the shards are not the checkpoint's tensors. (Numbers that differ are
             in the result, not an error.)
     """
+    session = Session.open(folder, progress=progress)
     weights_dir = folder / WEIGHTS_DIR
     split = read_split_manifest(weights_dir)
-    session = Session.open(folder, progress=progress)
     with progress.stage("building the reference model with transformers"):
         config = _read_config(weights_dir, checkpoint)
         read = from_checkpoint(checkpoint, split) if checkpoint else from_shards(weights_dir, split)
@@ -80,13 +80,6 @@ def verify_artifact(
         target=session.manifest.target,
         non_finite_weights=tuple(finite.bad),
     )
-
-
-def require_passed(verification: Verification, subject: str) -> None:
-    """Raise `VerificationError` with the numbers unless ``verification`` passed."""
-    error = failure(verification, subject)
-    if error is not None:
-        raise error
 
 
 def failure(verification: Verification, subject: str) -> VerificationError | None:

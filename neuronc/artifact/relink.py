@@ -1,0 +1,42 @@
+"""Compile an artifact's executables again from the StableHLO in it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from neuronc.artifact.atomic import atomic_folder, link_tree
+from neuronc.artifact.contents import digest_files
+from neuronc.artifact.manifest import PROGRAMS_DIR, Manifest, read_manifest, write_manifest
+from neuronc.lower.jobs import ProgramJob, run_jobs
+from neuronc.lower.program_files import EXECUTABLE, SIGNATURE
+from neuronc.parallel.split_manifest import check_files
+from neuronc.progress import SILENT, Progress
+from neuronc.targets.host import describe_host
+from neuronc.trace.program_spec import signature_to_dict
+
+
+def relink(folder: Path, *, progress: Progress = SILENT) -> Manifest:
+    """Compile an artifact's executables again, for this machine, from the StableHLO in it.
+
+    Needs neither torch nor the checkpoint. The artifact is unverified afterwards.
+
+    Raises:
+        InputError: a file of the artifact changed since it was written.
+    """
+    manifest = read_manifest(folder)
+    kept = tuple(f for f in manifest.files if Path(f.path).name != EXECUTABLE)
+    check_files(folder, kept)
+    with atomic_folder(folder, overwrite=True) as staging:
+        link_tree(folder, staging)
+        jobs = []
+        for entry in manifest.programs:
+            (staging / PROGRAMS_DIR / entry.name / EXECUTABLE).unlink(missing_ok=True)
+            signature = signature_to_dict(entry.signature)
+            jobs.append(ProgramJob(name=entry.name, tp=manifest.tp, signature=signature))
+        run_jobs(jobs, staging / PROGRAMS_DIR, progress=progress)
+        for leftover in staging.rglob(SIGNATURE):
+            leftover.unlink()
+        fresh = replace(
+            manifest, host=describe_host(), files=digest_files(staging), verification=None
+        )
+        write_manifest(fresh, staging)
+    return fresh

@@ -1,0 +1,76 @@
+"""neuronc bench: latency and throughput of an artifact."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuronc.cli.options import JsonFlag, QuietFlag
+from neuronc.cli.output import Report
+
+EXAMPLES = (
+    "neuronc bench artifact --prompt-tokens 32 --new-tokens 32 --requests 8",
+    "neuronc bench artifact --concurrency 4 --requests 64 --json > bench.json",
+)
+
+
+def bench(
+    artifact: Annotated[Path, typer.Argument(help="Folder made by compile or build.")],
+    *,
+    prompt_tokens: Annotated[
+        int, typer.Option("--prompt-tokens", metavar="N", min=1, help="Of every request.")
+    ] = 32,
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", metavar="N", min=1, help="Of every request.")
+    ] = 32,
+    requests: Annotated[int, typer.Option("--requests", metavar="N", min=1)] = 8,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency", metavar="N", min=1, help="In flight (default: the batch size)."
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", metavar="R", help="Requests per second, Poisson arrivals."),
+    ] = None,
+    warmup_requests: Annotated[int, typer.Option("--warmup-requests", metavar="N", min=0)] = 2,
+    seed: Annotated[int, typer.Option("--seed", metavar="N")] = 0,
+    quiet: QuietFlag = False,
+    _json: JsonFlag = False,
+) -> Report:
+    """Measure time to first token, time per token and throughput."""
+    from neuronc.artifact.manifest import WEIGHTS_DIR
+    from neuronc.bench.run import run_benchmark
+    from neuronc.bench.workload import Workload
+    from neuronc.cli.progress import make_progress
+    from neuronc.runtime.engine import Engine
+    from neuronc.runtime.request import Request
+    from neuronc.runtime.session import Session
+    from neuronc.runtime.text import stop_token_ids
+
+    progress = make_progress(quiet)
+    workload = Workload(
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        num_requests=requests,
+        concurrency=concurrency,
+        rate=rate,
+        warmup_requests=warmup_requests,
+        seed=seed,
+    )
+    session = Session.open(artifact, progress=progress)
+    result = run_benchmark(
+        session,
+        Engine,
+        workload,
+        make_request=Request,
+        artifact_digest=session.manifest.digest,
+        target=session.manifest.target,
+        forbidden_ids=stop_token_ids(artifact / WEIGHTS_DIR),
+        progress=progress,
+    )
+    verified = bool((session.manifest.verification or {}).get("passed"))
+    data = {**result.to_dict(), "verified": verified}
+    warnings = result.warnings if verified else (*result.warnings, "this artifact is unverified")
+    return Report(command="bench", data=data, text=result.render, warnings=warnings)

@@ -1,0 +1,127 @@
+"""neuronc build: split, compile and verify, from a recipe or straight from a checkpoint."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuronc.cli.options import (
+    BatchSizeOption,
+    DecodeBucketsOption,
+    DtypeOption,
+    DumpIrOption,
+    JsonFlag,
+    MaxLengthOption,
+    NoVerifyFlag,
+    OutOption,
+    OverwriteFlag,
+    PrefillBucketsOption,
+    QuietFlag,
+    RevisionOption,
+    TargetOption,
+    TpOption,
+    require_out,
+)
+from neuronc.cli.output import Report
+from neuronc.cli.split import describe_split
+from neuronc.cli.verify import describe_verification
+from neuronc.recipe import Recipe, load_recipe, merge_flags
+
+if TYPE_CHECKING:
+    from neuronc.pipeline import Built
+
+EXAMPLES = (
+    "neuronc build recipes/smollm2/135m_cpu_tp2.toml",
+    "neuronc build org/model -o artifact --tp 2 --max-length 512",
+)
+
+
+def build(
+    recipe: Annotated[str, typer.Argument(help="A .toml recipe, or a checkpoint.")],
+    *,
+    out: OutOption = None,
+    tp: TpOption = None,
+    batch_size: BatchSizeOption = None,
+    max_length: MaxLengthOption = None,
+    prefill_buckets: PrefillBucketsOption = None,
+    decode_buckets: DecodeBucketsOption = None,
+    dtype: DtypeOption = None,
+    target: TargetOption = None,
+    revision: RevisionOption = None,
+    no_verify: NoVerifyFlag = False,
+    overwrite: OverwriteFlag = False,
+    dump_ir: DumpIrOption = None,
+    quiet: QuietFlag = False,
+    _json: JsonFlag = False,
+) -> Report:
+    """Split, compile and verify: the whole way from a recipe or checkpoint to an artifact.
+
+    An artifact that is there already is checked and kept when it is what was asked for.
+    """
+    from neuronc import pipeline
+    from neuronc.cli.progress import make_progress
+
+    start = load_recipe(Path(recipe)) if recipe.endswith(".toml") else Recipe(checkpoint=recipe)
+    asked = merge_flags(
+        start,
+        out=out,
+        tp=tp,
+        batch_size=batch_size,
+        max_length=max_length,
+        prefill_buckets=prefill_buckets,
+        decode_buckets=decode_buckets,
+        dtype=dtype,
+        target=target,
+        revision=revision,
+    )
+    built = pipeline.build_cached(
+        asked,
+        require_out(asked.out),
+        verify=not no_verify,
+        overwrite=overwrite,
+        dump_ir=dump_ir,
+        progress=make_progress(quiet),
+    )
+    return report_built("build", built)
+
+
+def report_built(command: str, built: "Built") -> Report:
+    """The report of a command that made an artifact."""
+    manifest = built.manifest
+    data: dict[str, object] = {
+        "path": str(built.folder),
+        "artifact_digest": manifest.digest,
+        "target": manifest.target,
+        "batch_size": manifest.batch_size,
+        "max_length": manifest.max_length,
+        "prefill_buckets": list(manifest.prefill_buckets),
+        "decode_buckets": list(manifest.decode_buckets),
+        "programs": [program.name for program in manifest.programs],
+        "weights": describe_split(built.split),
+        "reused": built.reused,
+        "worker_peak_rss_bytes": built.worker_peak_rss_bytes,
+        "elapsed_s": round(built.elapsed_s, 2),
+        "verification": manifest.verification or "unverified",
+    }
+    warnings = () if manifest.verification else (_UNVERIFIED,)
+
+    def draw(console: object) -> None:
+        from neuronc.cli.tables import draw_pairs
+
+        weights = describe_split(built.split)
+        pairs = {
+            "artifact": str(built.folder),
+            "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
+            "programs": ", ".join(p.name for p in manifest.programs),
+            "slots": f"{manifest.batch_size} of {manifest.max_length} tokens",
+            "padding": str(weights["padding"]),
+            "digest": manifest.digest[:16],
+            "took": "nothing to do" if built.reused else f"{built.elapsed_s:.1f} s",
+            "verification": describe_verification(manifest.verification),
+        }
+        draw_pairs(console, pairs)
+
+    return Report(command=command, data=data, text=draw, warnings=warnings)
+
+
+_UNVERIFIED = "the artifact is unverified: run neuronc verify before trusting it"

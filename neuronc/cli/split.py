@@ -1,0 +1,70 @@
+"""neuronc split: one safetensors file per rank."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuronc.cli.options import (
+    DtypeOption,
+    JsonFlag,
+    OutOption,
+    OverwriteFlag,
+    QuietFlag,
+    RevisionOption,
+    TpOption,
+    require_out,
+)
+from neuronc.cli.output import Report
+from neuronc.recipe import Recipe, merge_flags
+
+if TYPE_CHECKING:
+    from neuronc.parallel.split_manifest import SplitManifest
+
+EXAMPLES = (
+    "neuronc split org/model -o weights --tp 2",
+    "neuronc split model.gguf -o weights --tp 4 --dtype f32",
+)
+
+
+def split(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Folder, .gguf file, package:NAME/FILE or Hub id.")
+    ],
+    *,
+    out: OutOption = None,
+    tp: TpOption = None,
+    dtype: DtypeOption = None,
+    revision: RevisionOption = None,
+    overwrite: OverwriteFlag = False,
+    quiet: QuietFlag = False,
+    _json: JsonFlag = False,
+) -> Report:
+    """Split a checkpoint into one safetensors file per rank."""
+    from neuronc import pipeline
+    from neuronc.cli.progress import make_progress
+
+    recipe = merge_flags(
+        Recipe(checkpoint=checkpoint), tp=tp, dtype=dtype, revision=revision, out=out
+    )
+    folder = require_out(recipe.out)
+    manifest = pipeline.split(recipe, folder, overwrite=overwrite, progress=make_progress(quiet))
+    return Report(command="split", data={"path": str(folder), **describe_split(manifest)})
+
+
+def describe_split(manifest: "SplitManifest") -> dict[str, object]:
+    """What to tell about a split: sizes and what padding costs."""
+    cost = manifest.padding
+    extra = cost.split_params / cost.model_params - 1
+    return {
+        "source": manifest.source,
+        "tp": manifest.tp,
+        "dtype": manifest.dtype,
+        "tensors": len(manifest.tensors),
+        "bytes_per_rank": [f.size_bytes for f in manifest.files if f.path.startswith("rank-")],
+        "padding": {
+            "extra_q_heads": cost.extra_q_heads,
+            "extra_kv_heads": cost.extra_kv_heads,
+            "extra_params_percent": round(100 * extra, 2),
+            "extra_flops_percent": round(100 * (cost.flops_ratio - 1), 2),
+        },
+    }

@@ -1,0 +1,88 @@
+"""Which tensors of a checkpoint are the model's parameters, and whether any is missing.
+
+Only names are looked at here; shapes and tensors too many are the plan's matter.
+"""
+
+import re
+from collections.abc import Collection
+
+from neuronc.checkpoint.checkpoint import Checkpoint
+from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.errors import InputError
+from neuronc.families.model_config import ModelConfig
+from neuronc.parallel.modules import EMBEDDING, NORM, why_not_splittable
+
+# Buffers that older transformers versions saved; the model computes them itself.
+_NOT_PARAMETERS = re.compile(r".*\.(?:rotary_emb\.inv_freq|masked_bias|attn\.bias)")
+_LAYER = re.compile(r"(?:.*\.)?(?:layers|h)\.(\d+)\.(.+)")
+
+
+def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, TensorInfo]:
+    """The checkpoint's parameters: no saved buffers, no second copy of a tied LM head.
+
+    Raises:
+        InputError: a tensor is not floating point.
+    """
+    infos = {
+        name: info
+        for name, info in checkpoint.tensors.items()
+        if not _NOT_PARAMETERS.fullmatch(name)
+        and not (config.tie_word_embeddings and name == "lm_head.weight")
+    }
+    for info in infos.values():
+        if not info.dtype.is_float:
+            what = f"tensor {info.name!r} of {checkpoint.source} is {info.dtype.name}"
+            message = f"{what}; expected floating point, integer (quantized) weights cannot be used"
+            raise InputError(message, hint="use the checkpoint that the quantized one was made of")
+    return infos
+
+
+def check_complete(names: Collection[str], config: ModelConfig, *, source: str) -> None:
+    """Compare ``names``, the parameters of ``source``, with what ``config`` promises.
+
+    Raises:
+        InputError: there are more or fewer layers than the config says, or one lacks a tensor that
+            another has; for a family that can be split, also when all lack it, or the embedding,
+            the last norm or the LM head is missing.
+    """
+    _check_layers(names, config, source)
+    if not why_not_splittable(config):
+        _check_parts(names, config, source)
+
+
+def _check_layers(names: Collection[str], config: ModelConfig, source: str) -> None:
+    """Layers of one family may differ, but none is another with tensors left out."""
+    layers: dict[int, set[str]] = {}
+    for name in names:
+        if match := _LAYER.fullmatch(name):
+            layers.setdefault(int(match[1]), set()).add(match[2])
+    if layers and (lost := set(range(config.num_layers)) - layers.keys()):
+        raise _incomplete(source, f"layer {min(lost)} of {config.num_layers}")
+    if extra := layers.keys() - set(range(config.num_layers)):
+        message = f"{source} has a layer {max(extra)}; config.json says {config.num_layers} layers"
+        raise InputError(message, hint="use the config.json that belongs to the weights")
+    kinds = {frozenset(found) for found in layers.values()}
+    for number, found in sorted(layers.items()):
+        for kind in kinds:
+            if found < kind:
+                raise _incomplete(source, f"{min(kind - found)!r} of layer {number}")
+
+
+def _check_parts(names: Collection[str], config: ModelConfig, source: str) -> None:
+    outside = [name for name in names if not _LAYER.fullmatch(name)]
+    if not any(EMBEDDING.fullmatch(name) for name in outside):
+        raise _incomplete(source, "'embed_tokens.weight'")
+    if not config.tie_word_embeddings and "lm_head.weight" not in outside:
+        raise _incomplete(source, "'lm_head.weight', and config.json does not tie it")
+    in_layers = [match[2] for name in names if (match := _LAYER.fullmatch(name))]
+    if any(NORM.fullmatch(n) for n in in_layers) and not any(NORM.fullmatch(n) for n in outside):
+        raise _incomplete(source, "the norm after the last layer")
+    for pattern, style in config.tp_plan.items():
+        weight = f"{pattern.split('*.')[-1]}.weight"
+        if style in ("colwise", "rowwise") and weight not in in_layers:
+            raise _incomplete(source, f"{weight!r} of every layer")
+
+
+def _incomplete(source: str, what: str) -> InputError:
+    message = f"{source} lacks {what}"
+    return InputError(message, hint="the checkpoint is incomplete, or config.json is another's")

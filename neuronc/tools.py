@@ -1,0 +1,18 @@
+"""Versions of the tools that decide what is compiled, read without importing them."""
+
+from importlib import metadata
+
+from neuronc import __version__
+
+_TOOLS = ("torch", "torch-mlir", "jax", "jaxlib", "transformers", "safetensors")
+
+
+def tool_versions() -> dict[str, str | None]:
+    """Version by distribution name; None where a tool is not installed."""
+    versions: dict[str, str | None] = {"neuronc": __version__}
+    for name in _TOOLS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
