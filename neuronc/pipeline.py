@@ -5,8 +5,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuronc.artifact.atomic import atomic_folder, check_output, link_tree
+from neuronc.artifact.atomic import atomic_folder, check_output
 from neuronc.artifact.contents import make_manifest
+from neuronc.artifact.link import link_tree
 from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
     WEIGHTS_DIR,

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from neuronc.artifact.atomic import atomic_folder, link_tree
+from neuronc.artifact.atomic import atomic_folder
 from neuronc.artifact.contents import digest_files
+from neuronc.artifact.link import link_tree
 from neuronc.artifact.manifest import PROGRAMS_DIR, Manifest, read_manifest, write_manifest
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.lower.program_files import EXECUTABLE, SIGNATURE

@@ -65,3 +65,21 @@ OWN_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     _aten.var.correction: _var,
 }
 """Operator to its expansion; takes precedence over torch-mlir's table."""
+
+_ELEMENTWISE = (
+    "add.Tensor cos.default div.Tensor exp.default gelu.default mul.Tensor neg.default"
+    " pow.Tensor_Scalar relu.default rsqrt.default rsub.Scalar sigmoid.default silu.default"
+    " sin.default sqrt.default sub.Tensor tanh.default to.device to.dtype"
+)
+_OTHERS = (
+    "__and__.Tensor alias.default arange.default cat.default clamp.default contiguous.default"
+    " embedding.default expand.default expand_as.default ge.Scalar index_put.default"
+    " index_select.default le.Tensor linear.default lt.Scalar matmul.default mean.dim"
+    " reshape.default select.int slice.Tensor softmax.int transpose.int unsqueeze.default"
+    " view.default where.ScalarOther where.self zeros.default zeros_like.default"
+)
+TAKEN_AS_THEY_ARE = frozenset(
+    [f"aten.{name}" for name in (*_ELEMENTWISE.split(), *_OTHERS.split())]
+    + ["neuronc.all_reduce.default", "neuronc.all_gather.default"]
+)
+"""Operators that torch-mlir lowers to the same numbers without an expansion of ours."""

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from neuronc.progress import SILENT, Progress, Stage
 from neuronc.trace.program_spec import ProgramSpec
 
 _LOG_LINES = 15
+_WORKER = "the compiling worker"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,44 +56,54 @@ def run_jobs(jobs: Sequence[ProgramJob], programs_dir: Path, *, progress: Progre
     Raises:
         NeuroncError: the first failure; the other workers are stopped.
     """
-    running: list[subprocess.Popen[str]] = []
-    workers = min(len(jobs), len(os.sched_getaffinity(0)), 4)
-    pool = ThreadPoolExecutor(max_workers=workers)
-    with progress.stage("compiling programs", total=len(jobs), unit="programs") as stage:
-        futures = [pool.submit(_run, job, programs_dir / job.name, running, stage) for job in jobs]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-            return max(future.result() for future in futures)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.kill()
-            pool.shutdown()
-
-
-def _run(job: ProgramJob, folder: Path, running: list[subprocess.Popen[str]], stage: Stage) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / JOB).write_text(json.dumps(asdict(job)), encoding="utf-8")
-    with (folder / LOG).open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "neuronc.lower.worker", str(folder / JOB)],
+    for job in jobs:
+        folder = programs_dir / job.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JOB).write_text(json.dumps(asdict(job)), encoding="utf-8")
+    num_parallel = min(len(jobs), len(os.sched_getaffinity(0)), 4)
+    files = [str(programs_dir / job.name / JOB) for job in jobs]
+    command = [sys.executable, "-m", "neuronc.lower.worker", str(num_parallel), *files]
+    with (
+        progress.stage("compiling programs", total=len(jobs), unit="programs") as stage,
+        (programs_dir / LOG).open("w", encoding="utf-8") as log,
+        # A group of its own, so that an interrupt ends the children as well, once and by us.
+        subprocess.Popen(
+            command,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             env=_environment(),
-        )
-        running.append(process)
-        for line in process.stdout or ():
-            if line.startswith("{"):
-                stage.advance(0, note=f"{job.name}: {json.loads(line)['stage']}")
-        code = process.wait()
-    peak = _result(job, folder, code)
-    for scratch in folder.iterdir():
-        if scratch.name not in KEPT:
-            scratch.unlink()
-    stage.advance(1, note=f"{job.name}: done")
+            start_new_session=True,
+        ) as worker,
+    ):
+        try:
+            peak = _follow(worker, programs_dir, stage)
+            code = worker.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+    if code != 0:
+        raise _death(_WORKER, code, programs_dir / LOG)
+    (programs_dir / LOG).unlink()
+    return peak
+
+
+def _follow(worker: subprocess.Popen[str], programs_dir: Path, stage: Stage) -> int:
+    """Read the worker's lines until it ends; the largest memory of its children."""
+    peak = 0
+    for line in worker.stdout or ():
+        if not line.startswith("{"):  # a library that prints to stdout
+            continue
+        event = json.loads(line)
+        if "stage" in event:
+            stage.advance(0, note=f"{event['job']}: {event['stage']}")
+            continue
+        folder = programs_dir / event["folder"]
+        peak = max(peak, _result(folder, event["exit"]))
+        for scratch in folder.iterdir():
+            if scratch.name not in KEPT:
+                scratch.unlink()
+        stage.advance(1, note=f"{folder.name}: done")
     return peak
 
 
@@ -100,26 +111,31 @@ def _environment() -> dict[str, str]:
     """The worker's environment: nothing in it may change what is compiled."""
     dropped = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64")
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
-    return {**kept, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    # OpenBLAS would start threads on import, before the worker forks.
+    return {**kept, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def _result(job: ProgramJob, folder: Path, code: int) -> int:
-    """Peak memory of a worker that succeeded; the error of one that did not."""
-    if code == 0 and (folder / RESULT).exists():
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        if "error" in result:
-            exit_code, message, hint = result["error"]
-            told = f"program {job.name}: {message}"
-            raise _class_of(exit_code)(told, hint=hint)
-        return int(result["peak_rss_bytes"])
-    tail = "\n".join((folder / LOG).read_text(errors="replace").splitlines()[-_LOG_LINES:])
+def _result(folder: Path, code: int) -> int:
+    """Peak memory of a child that succeeded; the error of one that did not."""
+    if code != 0 or not (folder / RESULT).exists():
+        subject = f"program {folder.name}"
+        raise _death(subject, code, folder / LOG)
+    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    if "error" in result:
+        exit_code, message, hint = result["error"]
+        told = f"program {folder.name}: {message}"
+        raise _class_of(exit_code)(told, hint=hint)
+    return int(result["peak_rss_bytes"])
+
+
+def _death(subject: str, code: int, log: Path) -> NeuroncError:
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
     if code == -signal.SIGKILL:
-        message = f"the worker for program {job.name} was killed, most likely for lack of memory"
-        raise HostMemoryError(message, hint="free memory, or compile fewer programs at once")
+        message = f"{subject}: its process was killed, most likely for lack of memory"
+        return HostMemoryError(message, hint="free memory, or compile fewer programs")
     how = f"died of {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
-    message = f"the worker for program {job.name} {how}\n{tail}"
-    hint = "run again with --dump-ir DIR to see how far lowering got"
-    raise CompilerError(message, hint=hint)
+    message = f"{subject}: its process {how}\n{tail}".rstrip()
+    return CompilerError(message, hint="run again with --dump-ir DIR to see how far it got")
 
 
 def _class_of(exit_code: int) -> type[NeuroncError]:

@@ -13,7 +13,7 @@ from torch_mlir.extras.fx_decomp_util import get_decomposition_table
 from torch_mlir.extras.fx_importer import FxImporter
 from torch_mlir.passmanager import PassManager
 
-from neuronc.lower.decompositions import OWN_DECOMPOSITIONS
+from neuronc.lower.decompositions import OWN_DECOMPOSITIONS, TAKEN_AS_THEY_ARE
 from neuronc.lower.ir_dump import IRDump
 from neuronc.lower.literals import DenseLiterals
 
@@ -31,13 +31,14 @@ _TO_STABLEHLO = (
     "stablehlo-canonicalize-dynamism,"
     "stablehlo-aggressive-simplification,canonicalize,cse))"
 )
+_METADATA_ASSERT = torch.ops.aten._assert_tensor_metadata.default
 CALL_PREFIX = "neuronc_"
 """Private functions with this prefix stand for collectives until StableHLO has its own."""
 
 
 def exported_to_stablehlo(exported: torch.export.ExportedProgram, dump: IRDump) -> str:
     """StableHLO text of ``exported`` with collectives as calls of undefined private functions."""
-    decomposed = exported.run_decompositions({**get_decomposition_table(), **OWN_DECOMPOSITIONS})
+    decomposed = _decompose(exported)
     dump.write("exported.txt", lambda: decomposed.graph_module.print_readable(print_output=False))
     _stablehlo.register_stablehlo_passes()
     context = ir.Context()
@@ -51,6 +52,22 @@ def exported_to_stablehlo(exported: torch.export.ExportedProgram, dump: IRDump) 
         for pipeline in (_TO_BACKEND_CONTRACT, _TO_STABLEHLO):
             PassManager.parse(pipeline).run(module.operation)
         return str(module)
+
+
+def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Expand operators where torch-mlir needs it.
+
+    Expanding retraces the program, which takes longer than all other lowering together. Programs
+    whose operators torch-mlir expands rightly by itself, most decoders, skip it.
+    """
+    graph = exported.graph_module.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target is _METADATA_ASSERT:
+            graph.erase_node(node)
+    used = {str(n.target) for n in graph.nodes if n.op == "call_function"}
+    if used <= TAKEN_AS_THEY_ARE:
+        return exported
+    return exported.run_decompositions({**get_decomposition_table(), **OWN_DECOMPOSITIONS})
 
 
 def _collectives_to_calls(module: ir.Module) -> None:

@@ -1,28 +1,39 @@
-"""A process that makes one program: trace, lower, compile.
+"""The process that makes programs: trace, lower, compile.
 
-MLIR and XLA can abort the process they run in. So each program is made in a process of its own;
-`neuronc.lower.jobs` starts it and turns its death into an error with a name. One JSON line on
-stdout per stage begun; the result is files in the job's folder.
+MLIR and XLA can abort the process they run in, so each program is made in a process of its own:
+the worker imports torch, transformers and jax once and forks a child per job. A child's death is
+one line on the worker's stdout; `neuronc.lower.jobs` turns it into an error with a name.
 
-Run by hand to reproduce a failure: ``python -m neuronc.lower.worker JOB.json``.
+Reproduce one failing program by hand: ``python -m neuronc.lower.worker JOB.json``.
 """
 
+import importlib
 import json
+import os
 import resource
 import sys
+import traceback
 import warnings
 from pathlib import Path
 
 from neuronc.errors import NeuroncError
 from neuronc.families.model_config import read_model_config
 from neuronc.lower.ir_dump import IRDump
-from neuronc.lower.program_files import EXECUTABLE, HLO, RESULT, SIGNATURE, STABLEHLO
+from neuronc.lower.program_files import EXECUTABLE, HLO, LOG, RESULT, SIGNATURE, STABLEHLO
 from neuronc.parallel.plan import plan_parallelism
 from neuronc.trace.program_spec import (
     ProgramSignature,
     ProgramSpec,
     signature_from_dict,
     signature_to_dict,
+)
+
+_JOB_NAME = "NEURONC_JOB_NAME"
+_HEAVY = (
+    "transformers.models.auto.modeling_auto",
+    "neuronc.trace.trace_program",
+    "neuronc.lower.torch_to_stablehlo",
+    "neuronc.targets.cpu",
 )
 
 
@@ -45,7 +56,6 @@ def make_program(job: dict[str, object], folder: Path) -> None:
 
 
 def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, ProgramSignature]:
-    _say("loading")
     from neuronc.lower.finish_stablehlo import finish_stablehlo
     from neuronc.lower.stablehlo_to_hlo import to_hlo_proto
     from neuronc.lower.torch_to_stablehlo import exported_to_stablehlo
@@ -70,14 +80,17 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
 
 
 def _say(stage: str) -> None:
-    print(json.dumps({"stage": stage}), flush=True)
+    # One write of less than a pipe's atomic size: lines of several children do not mix.
+    os.write(
+        1, (json.dumps({"job": os.environ.get(_JOB_NAME, ""), "stage": stage}) + "\n").encode()
+    )
 
 
-def main(argv: list[str]) -> int:
-    """Make the program of the job file ``argv[0]``; a user's error becomes ``result.json``."""
+def run_job(job_file: Path) -> int:
+    """Make the program of ``job_file``; a user's error goes into ``result.json``."""
     warnings.simplefilter("ignore")
-    job_file = Path(argv[0])
     job = json.loads(job_file.read_text(encoding="utf-8"))
+    os.environ[_JOB_NAME] = job["name"]
     result: dict[str, object] = {}
     try:
         make_program(job, job_file.parent)
@@ -86,6 +99,50 @@ def main(argv: list[str]) -> int:
     result["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (job_file.parent / RESULT).write_text(json.dumps(result))
     return 0
+
+
+def run_forked(job_files: list[Path], num_parallel: int) -> int:
+    """Run every job in a forked child, ``num_parallel`` at a time; report each child's end."""
+    _import_heavy(needs_torch=any(not json.loads(f.read_text())["signature"] for f in job_files))
+    waiting, running = list(job_files), dict[int, Path]()
+    while waiting or running:
+        while waiting and len(running) < num_parallel:
+            job_file = waiting.pop(0)
+            running[_fork(job_file)] = job_file
+        pid, status = os.wait()
+        job_file = running.pop(pid)
+        code = os.waitstatus_to_exitcode(status)
+        print(json.dumps({"folder": job_file.parent.name, "exit": code}), flush=True)
+    return 0
+
+
+def _fork(job_file: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        with (job_file.parent / LOG).open("wb") as log:
+            os.dup2(log.fileno(), 2)
+        code = run_job(job_file)
+    except BaseException:  # noqa: BLE001 (the child must not run the parent's code)
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _import_heavy(*, needs_torch: bool) -> None:
+    """Import what every child needs. No library starts threads or devices on import."""
+    warnings.simplefilter("ignore")
+    for name in _HEAVY if needs_torch else _HEAVY[-1:]:
+        importlib.import_module(name)
+
+
+def main(argv: list[str]) -> int:
+    """``JOB.json`` alone runs here; ``NUM_PARALLEL JOB.json ...`` runs each in a child."""
+    if len(argv) == 1:
+        return run_job(Path(argv[0]))
+    return run_forked([Path(name) for name in argv[1:]], int(argv[0]))
 
 
 if __name__ == "__main__":

@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neuronc.errors import PlanError, UsageError
-from neuronc.runtime.request import FinishReason, Request, StepRecord, TokenEvent
-from neuronc.runtime.sampling import Logits, check_sampling, sample
+from neuronc.runtime.request import FinishReason, Phase, Request, StepRecord, TokenEvent
+from neuronc.runtime.sampling import Array, check_sampling, sample
 from neuronc.runtime.session import Session
 
 
 @dataclass(slots=True)
 class _Slot:
-    """A request while it lives in a slot; ``num_cached`` tokens of it are in the KV cache."""
+    """A request while it lives in a slot; ``num_cached`` tokens of its prompt are in the cache."""
 
     request: Request
     rng: np.random.Generator
     num_cached: int = 0
-    new_ids: list[int] = field(default_factory=list)
+    num_new: int = 0
 
     @property
     def is_prefilled(self) -> bool:
-        return self.num_cached >= len(self.request.prompt_ids)
+        return self.num_cached == len(self.request.prompt_ids)
 
 
 class Engine:
@@ -32,6 +32,10 @@ class Engine:
 
     One `step` runs one executable: a prefill chunk if a request waits for one, otherwise a decode
     step of all slots.
+
+    A request's logits do not depend on what is in the other slots. Only where the artifact has
+    several decode buckets can the last bits differ: the longest sequence decides which program
+    runs, and another program may add in another order.
 
     Args:
         session: An opened artifact; the engine owns its slots.
@@ -44,36 +48,32 @@ class Engine:
         self._session, self._on_step = session, on_step
         self._waiting: deque[Request] = deque()
         self._slots: list[_Slot | None] = [None] * session.batch_size
+        self._in_flight: set[str] = set()  # ids of the requests in both
+        # The newest token of every slot and where it goes. A free slot's go to position 0, which
+        # the next prompt overwrites.
         self._tokens = np.zeros(session.batch_size, dtype=np.int32)
         self._positions = np.zeros(session.batch_size, dtype=np.int32)
 
     def submit(self, request: Request) -> None:
-        """Queue ``request``.
+        """Queue ``request``; one that is refused leaves the engine as it was.
 
         Raises:
             PlanError: prompt and answer do not fit the KV cache.
-            UsageError: an empty prompt, a token outside the vocabulary, or bad sampling values.
+            UsageError: an empty prompt, a token outside the vocabulary, bad sampling values, or
+                the id of a request that waits or runs.
         """
         check_sampling(request.sampling)
-        num_prompt, limit = len(request.prompt_ids), self._session.max_length
-        if num_prompt == 0 or request.max_new_tokens < 1:
-            message = f"request {request.request_id!r} has no prompt or asks for no tokens"
-            raise UsageError(message, hint="give a prompt and at least 1 new token")
-        if num_prompt + request.max_new_tokens > limit:
-            message = (
-                f"request {request.request_id!r} needs {num_prompt} prompt tokens and"
-                f" {request.max_new_tokens} new ones; the artifact's max length is {limit}"
-            )
-            raise PlanError(message, hint="shorten it, or compile with a larger --max-length")
-        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._session.vocab_size:
-            message = f"request {request.request_id!r} has a token outside the vocabulary"
-            raise UsageError(message, hint="use the artifact's own tokenizer")
+        _check_prompt(request, self._session)
+        if request.request_id in self._in_flight:
+            message = f"request id {request.request_id!r} is in use"
+            raise UsageError(message, hint="give every request an id of its own")
+        self._in_flight.add(request.request_id)
         self._waiting.append(request)
 
     @property
     def has_work(self) -> bool:
         """Whether a request waits or runs."""
-        return bool(self._waiting) or any(slot is not None for slot in self._slots)
+        return bool(self._in_flight)
 
     def step(self) -> tuple[TokenEvent, ...]:
         """Run one executable; the tokens it gave, none for a prompt's earlier chunks."""
@@ -84,19 +84,28 @@ class Engine:
         return self._decode()
 
     def run(self, requests: Iterable[Request]) -> dict[str, tuple[int, ...]]:
-        """Submit ``requests`` and step until all are done; new tokens by request id.
+        """Submit ``requests`` and step until nothing is left to do; new tokens by request id.
 
-        A stop token is not part of the answer.
+        A stop token is not part of the answer. If one request is refused, none is submitted.
         """
-        answers: dict[str, list[int]] = {}
-        for request in requests:
-            self.submit(request)
-            answers[request.request_id] = []
+        self._submit_all(requests)
+        answers: dict[str, list[int]] = {r.request_id: [] for r in self._waiting}
         while self.has_work:
             for event in self.step():
+                tokens = answers.setdefault(event.request_id, [])
                 if event.finish_reason != "stop":
-                    answers[event.request_id].append(event.token_id)
+                    tokens.append(event.token_id)
         return {request_id: tuple(ids) for request_id, ids in answers.items()}
+
+    def _submit_all(self, requests: Iterable[Request]) -> None:
+        num_waiting = len(self._waiting)
+        try:
+            for request in requests:
+                self.submit(request)
+        except BaseException:
+            while len(self._waiting) > num_waiting:
+                self._in_flight.remove(self._waiting.pop().request_id)
+            raise
 
     def _fill_slots(self) -> None:
         for number, slot in enumerate(self._slots):
@@ -104,66 +113,88 @@ class Engine:
                 request = self._waiting.popleft()
                 rng = np.random.default_rng(request.sampling.seed)
                 self._slots[number] = _Slot(request, rng)
-                self._positions[number] = 0
 
     def _prefill(self, number: int, slot: _Slot) -> tuple[TokenEvent, ...]:
         prompt = slot.request.prompt_ids
         start, end = self._session.next_chunk(slot.num_cached, len(prompt))
+        bucket = self._session.prefill_bucket(end - start)
         begin_ns = time.perf_counter_ns()
         logits = self._session.prefill(number, prompt[start:end], start=start)
-        bucket = self._session.prefill_bucket(end - start)
         self._record("prefill", bucket, 1, end - slot.num_cached, begin_ns)
-        slot.num_cached = end
-        # Until its prompt is whole, decode steps of the other slots write their padding here,
-        # where the next chunk overwrites it.
-        self._positions[number] = min(end, self._session.max_length - 1)
+        slot.num_cached = self._positions[number] = end
         return (self._take(number, slot, logits),) if slot.is_prefilled else ()
 
     def _decode(self) -> tuple[TokenEvent, ...]:
         active = [(n, slot) for n, slot in enumerate(self._slots) if slot is not None]
         if not active:
             return ()
+        bucket = self._session.decode_bucket(int(self._positions.max()))
         begin_ns = time.perf_counter_ns()
-        bucket = self._session.decode_bucket(max(int(self._positions[n]) for n, _ in active))
         logits = self._session.decode(self._tokens, self._positions, bucket=bucket)
         self._record("decode", bucket, len(active), len(active), begin_ns)
         events = []
         for number, slot in active:
-            slot.num_cached += 1
             self._positions[number] += 1
             events.append(self._take(number, slot, logits[number]))
         return tuple(events)
 
-    def _take(self, number: int, slot: _Slot, logits: Logits) -> TokenEvent:
+    def _take(self, number: int, slot: _Slot, logits: Array) -> TokenEvent:
         """Sample the slot's next token; free the slot when it was the last."""
-        token = sample(logits, slot.request.sampling, slot.rng)
-        slot.new_ids.append(token)
+        request = slot.request
+        token = sample(logits, request.sampling, slot.rng)
         self._tokens[number] = token
+        slot.num_new += 1
         reason: FinishReason | None = None
-        if token in slot.request.stop_ids:
+        if token in request.stop_ids:
             reason = "stop"
-        elif len(slot.new_ids) == slot.request.max_new_tokens:
+        elif slot.num_new == request.max_new_tokens:
             reason = "length"
         if reason is not None:
             self._slots[number] = None
-            self._positions[number] = 0
+            self._tokens[number] = self._positions[number] = 0
+            self._in_flight.remove(request.request_id)
         return TokenEvent(
-            request_id=slot.request.request_id,
+            request_id=request.request_id,
             token_id=token,
-            index=len(slot.new_ids) - 1,
+            index=slot.num_new - 1,
             time_ns=time.perf_counter_ns(),
             finish_reason=reason,
         )
 
-    def _record(self, phase: str, bucket: int, active: int, num_tokens: int, begin: int) -> None:
+    def _record(
+        self, phase: Phase, bucket: int, active_slots: int, num_tokens: int, start_ns: int
+    ) -> None:
         if self._on_step is not None:
             self._on_step(
                 StepRecord(
-                    phase="prefill" if phase == "prefill" else "decode",
+                    phase=phase,
                     bucket=bucket,
-                    active_slots=active,
+                    active_slots=active_slots,
                     num_tokens=num_tokens,
-                    start_ns=begin,
+                    start_ns=start_ns,
                     end_ns=time.perf_counter_ns(),
                 )
             )
+
+
+def _check_prompt(request: Request, session: Session) -> None:
+    subject, prompt = f"request {request.request_id!r}", request.prompt_ids
+    if not prompt or request.max_new_tokens < 1:
+        message = (
+            f"{subject} has {len(prompt)} prompt tokens and asks for {request.max_new_tokens}"
+            " new ones; both must be 1 or more"
+        )
+        raise UsageError(message, hint="give a prompt and at least 1 new token")
+    if len(prompt) + request.max_new_tokens > session.max_length:
+        message = (
+            f"{subject} needs {len(prompt)} prompt tokens and {request.max_new_tokens} new ones;"
+            f" the artifact's max length is {session.max_length}"
+        )
+        raise PlanError(message, hint="shorten it, or compile with a larger --max-length")
+    outside = [token for token in (min(prompt), max(prompt)) if not 0 <= token < session.vocab_size]
+    if outside:
+        message = (
+            f"{subject} has token {outside[0]}, which is outside the vocabulary of"
+            f" {session.vocab_size}"
+        )
+        raise UsageError(message, hint="use the artifact's own tokenizer")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 FinishReason = Literal["stop", "length"]
+Phase = Literal["prefill", "decode"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,7 +15,7 @@ class SamplingParams:
         temperature: 0 takes the most likely token; otherwise logits are divided by it.
         top_k: Keep only the k most likely tokens; 0 keeps all.
         top_p: Keep the fewest most likely tokens whose probabilities add up to this.
-        seed: Of this request's own random stream.
+        seed: Of this request's own random stream; the same seed and prompt give the same answer.
     """
 
     temperature: float = 0.0
@@ -61,7 +62,7 @@ class StepRecord:
         end_ns: The same after the logits arrived.
     """
 
-    phase: Literal["prefill", "decode"]
+    phase: Phase
     bucket: int
     active_slots: int
     num_tokens: int

@@ -1,13 +1,14 @@
 """Choosing the next token on the host."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from neuronc.errors import UsageError
+from neuronc.errors import InputError, UsageError
 from neuronc.runtime.request import SamplingParams
 
-Logits = np.ndarray[Any, Any]
+Array = np.ndarray[Any, Any]
 
 
 def check_sampling(params: SamplingParams) -> None:
@@ -16,35 +17,57 @@ def check_sampling(params: SamplingParams) -> None:
     Raises:
         UsageError: names the option and its range.
     """
+    temperature, top_k, top_p, seed = params.temperature, params.top_k, params.top_p, params.seed
     problems = (
-        (params.temperature >= 0.0, f"--temperature is {params.temperature}; it must be 0 or more"),
-        (params.top_k >= 0, f"--top-k is {params.top_k}; it must be 0 (all) or more"),
-        (0.0 < params.top_p <= 1.0, f"--top-p is {params.top_p}; it must be above 0 and at most 1"),
+        (0.0 <= temperature < math.inf, f"--temperature is {temperature}; it must be 0 or more"),
+        (top_k >= 0, f"--top-k is {top_k}; it must be 0 (all) or more"),
+        (0.0 < top_p <= 1.0, f"--top-p is {top_p}; it must be above 0 and at most 1"),
+        (seed >= 0, f"--seed is {seed}; it must be 0 or more"),
     )
     for fine, message in problems:
         if not fine:
             raise UsageError(message, hint="see neuronc generate --help")
 
 
-def sample(logits: Logits, params: SamplingParams, rng: np.random.Generator) -> int:
+def sample(logits: Array, params: SamplingParams, rng: np.random.Generator) -> int:
     """The next token id from ``logits [vocab]``.
 
     Greedy is the first of equal maxima. Otherwise temperature, then top-k, then top-p, then one
-    draw; cost is linear in the vocabulary, plus a sort of what top-k left.
+    draw. Cost is linear in the vocabulary; only what top-k or top-p can keep is sorted.
+
+    Raises:
+        InputError: the largest logit is NaN or infinite, so there is no most likely token.
     """
+    scores = logits.astype(np.float32, copy=False)  # numpy compares half precision slowly
+    best = int(np.argmax(scores))  # a NaN counts as the largest
+    if not np.isfinite(scores[best]):
+        message = f"the model's logits are not finite: {scores[best]} for token {best}"
+        raise InputError(message, hint="neuronc verify names weights that hold NaN or infinity")
     if params.temperature == 0.0:
-        return int(np.argmax(logits))
-    ids = np.arange(logits.shape[0])
-    scores = logits.astype(np.float64) / params.temperature
-    if 0 < params.top_k < scores.shape[0]:
-        ids = np.argpartition(scores, -params.top_k)[-params.top_k :]
-        scores = scores[ids]
-    order = np.argsort(-scores, kind="stable")
-    probabilities = np.exp(scores[order] - scores[order[0]])
-    probabilities /= probabilities.sum()
-    if params.top_p < 1.0:
-        # A token stays when what is before it has not reached top_p: at least one always stays.
-        before = np.cumsum(probabilities) - probabilities
-        probabilities = np.where(before < params.top_p, probabilities, 0.0)
-        probabilities /= probabilities.sum()
-    return int(ids[order[rng.choice(order.shape[0], p=probabilities)]])
+        return best
+    with np.errstate(over="ignore", under="ignore"):  # far below the best is probability 0
+        weights = np.exp((scores - scores[best]).astype(np.float64) / params.temperature)
+    ids = _keep(weights, params)
+    cumulative = np.cumsum(weights[ids])
+    return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
+
+
+def _keep(weights: Array, params: SamplingParams) -> Array:
+    """Ids that top-k and then top-p leave; of equal weights the lower id is kept first."""
+    size = weights.shape[0]
+    ids = np.arange(size)
+    if 0 < params.top_k < size:
+        least = np.partition(weights, -params.top_k)[-params.top_k]
+        ids = _most_likely_first(np.flatnonzero(weights >= least), weights)[: params.top_k]
+    if params.top_p == 1.0:
+        return ids
+    # All tokens below this bound together weigh less than 1 - top_p, so none of them is kept.
+    total = weights[ids].sum()
+    bound = (1.0 - params.top_p) * total / ids.shape[0]
+    ids = _most_likely_first(np.sort(ids[weights[ids] >= bound]), weights)
+    reached = np.searchsorted(np.cumsum(weights[ids]), params.top_p * total)
+    return ids[: reached + 1]
+
+
+def _most_likely_first(ids: Array, weights: Array) -> Array:
+    return ids[np.argsort(-weights[ids], kind="stable")]

@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import CompilerError, InputError, ToolchainError
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
+from neuronc.targets.cpu_rewrites import rewrite_for_cpu
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
 AXIS = "tp"
@@ -32,7 +33,7 @@ def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> bytes:
     """
     mesh = make_mesh(tp)
     function = jax.shard_map(
-        as_jax_function(text, signature),
+        as_jax_function(rewrite_for_cpu(text, signature), signature),
         mesh=mesh,
         in_specs=tuple(_partition(t) for t in signature.inputs),
         out_specs=tuple(_partition(t) for t in signature.outputs),
@@ -55,7 +56,11 @@ def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> bytes:
     return bytes(payload)
 
 
-COMPILER_OPTIONS: dict[str, Any] = {}
+COMPILER_OPTIONS: dict[str, Any] = {
+    # The default order widens all half-precision weights first: gigabytes of temporaries.
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    "xla_cpu_prefer_vector_width": 512,  # machines without AVX-512 use what they have
+}
 
 
 def open_cpu(payload: bytes, signature: ProgramSignature, *, tp: int) -> Callable[..., Any]:

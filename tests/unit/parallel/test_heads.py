@@ -83,7 +83,7 @@ def test_kv_heads_are_replicated_where_tp_exceeds_them() -> None:
 
 
 def test_of_equally_cheap_layouts_the_one_with_the_smaller_cache_wins() -> None:
-    # 2 KV slots of 2 queries and 3 KV slots of 1 both are 6 projection rows per rank.
-    layout = lay_out_heads(6, 2, 2)
+    # One KV slot with 3 queries, or two with 1 each: 4 projection rows per rank either way.
+    layout = lay_out_heads(6, 2, 3)
 
     assert (layout.q_per_kv, layout.kv_per_rank) == (3, 1)

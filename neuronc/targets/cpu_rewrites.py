@@ -1,0 +1,103 @@
+"""What XLA:CPU wants said differently: half-precision matrix-vector products.
+
+XLA:CPU widens a bf16 or f16 weight to f32 in memory before every dot, which for the few rows of
+a decode step costs several times the dot. Written as one vector product per row, the widening
+fuses into the loop that reads the weight. The sums are f32 either way and rounded once.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from jax.interpreters.mlir import make_ir_context
+from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import stablehlo as hlo
+
+from neuronc.trace.program_spec import ProgramSignature
+
+MAX_ROWS = 4  # every row reads the weight once more; from about 8 rows a widened copy is faster
+MAX_DEPTH = 4032  # XLA fuses into a vector product only while the vector is under 16 KiB of f32
+_HALF = ("bf16", "f16")
+
+
+def rewrite_for_cpu(text: str, signature: ProgramSignature) -> str:
+    """StableHLO ``text`` of one rank as XLA:CPU runs it fastest; same interface, same numbers.
+
+    A program without half-precision inputs comes back as it is.
+    """
+    if not any(tensor.dtype in _HALF for tensor in signature.inputs):
+        return text
+    with make_ir_context(), ir.Location.unknown():
+        module = ir.Module.parse(text)
+        for op in _few_row_products(module):
+            with ir.InsertionPoint(op):
+                product = _by_rows(op.operands[0], op.operands[1])
+                result = hlo.convert(op.results[0].type, product)
+            op.results[0].replace_all_uses_with(result)
+            op.erase()
+        return str(module)
+
+
+def _few_row_products(module: ir.Module) -> list[Any]:
+    found: list[Any] = []
+
+    def collect(op: Any) -> Any:
+        if op.name == "stablehlo.dot_general" and _is_few_row_product(op):
+            found.append(op)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    return found
+
+
+def _is_few_row_product(op: Any) -> bool:
+    """Whether this is ``x[rows, depth]`` times ``weight[out, depth]``, both half precision."""
+    x, weight = (operand.type for operand in op.operands)
+    if len(x.shape) != 2 or len(weight.shape) != 2 or x.shape[0] > MAX_ROWS:
+        return False
+    if str(x.element_type) not in _HALF or str(weight.element_type) not in _HALF:
+        return False
+    numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
+    left, right = numbers.lhs_contracting_dimensions, numbers.rhs_contracting_dimensions
+    return list(left) == [1] and list(right) == [1]
+
+
+def _by_rows(x: Any, weight: Any) -> Any:
+    """f32 ``[rows, out]``: the sum over pieces of the depth of one vector product per row."""
+    out, depth = weight.type.shape
+    pieces = -(-depth // MAX_DEPTH)
+    total = None
+    for begin, end in pairwise(depth * piece // pieces for piece in range(pieces + 1)):
+        wide = _widen(_part(weight, (0, begin), (out, end)))
+        columns = hlo.transpose(wide, ir.DenseI64ArrayAttr.get([1, 0]))
+        part = _widen(_part(x, (0, begin), (x.type.shape[0], end)))
+        if total is None:
+            total = _row_products(part, columns)
+        else:  # XLA would fuse a sum into the dot, and then widen the weight in memory again
+            total = hlo.subtract(total, _row_products(hlo.negate(part), columns))
+    return total
+
+
+def _row_products(x: Any, columns: Any) -> Any:
+    rows, depth = x.type.shape
+    products = [
+        _vector_product(_part(x, (row, 0), (row + 1, depth)), columns) for row in range(rows)
+    ]
+    return products[0] if rows == 1 else hlo.concatenate(products, 0)
+
+
+def _vector_product(row: Any, columns: Any) -> Any:
+    numbers = hlo.DotDimensionNumbers.get([], [], [1], [0])
+    result = ir.RankedTensorType.get([1, columns.type.shape[1]], ir.F32Type.get())
+    return hlo.dot_general(result, row, columns, numbers)
+
+
+def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:
+    if begin == (0, 0) and list(end) == list(tensor.type.shape):
+        return tensor
+    starts, limits, ones = (ir.DenseI64ArrayAttr.get(list(v)) for v in (begin, end, (1, 1)))
+    return hlo.slice(tensor, starts, limits, ones)
+
+
+def _widen(tensor: Any) -> Any:
+    wide = ir.RankedTensorType.get(tensor.type.shape, ir.F32Type.get())
+    return hlo.convert(wide, tensor)

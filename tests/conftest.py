@@ -1,0 +1,44 @@
+"""Shared by all tests: no network, four host devices, and one tiny artifact built once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _four_host_devices() -> None:
+    """JAX fixes its number of devices at first use; the largest tp degree of any test decides."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer llama with 9 query and 3 KV heads, as SmolLM2 has, and a tokenizer."""
+    from tests.tiny_models import make_checkpoint
+
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny llama at tp=2 with 2 slots of 64 tokens, prefill buckets 8 and 16, decode 32 and 64.
+
+    Built with the whole pipeline, verification included. Tests that change it copy it first.
+    """
+    from neuronc.pipeline import build
+    from neuronc.recipe import Recipe
+
+    recipe = Recipe(
+        checkpoint=str(tiny_checkpoint),
+        tp=2,
+        batch_size=2,
+        max_length=64,
+        prefill_buckets=(8, 16),
+        decode_buckets=(32, 64),
+    )
+    return build(recipe, tmp_path_factory.mktemp("artifact") / "tiny-llama-tp2").folder

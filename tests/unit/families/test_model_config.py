@@ -1,0 +1,115 @@
+import re
+from typing import Any
+
+import pytest
+
+from neuronc.errors import InputError
+from neuronc.families.model_config import read_model_config
+from tests.tiny_models import TINY_LLAMA
+
+LLAMA = {"model_type": "llama", **TINY_LLAMA}
+
+
+def test_sizes_are_taken_from_the_config() -> None:
+    config = read_model_config(LLAMA, source="test")
+
+    assert (config.hidden_size, config.num_layers, config.intermediate_size) == (36, 2, 96)
+    assert (config.num_heads, config.num_kv_heads, config.head_dim) == (9, 3, 8)
+    assert (config.vocab_size, config.max_positions) == (128, 128)
+    assert config.tie_word_embeddings
+    assert config.eos_token_ids == (2,)
+    assert config.tp_plan["layers.*.self_attn.q_proj"] == "colwise"
+
+
+def resolved_by_transformers(raw: dict[str, Any]) -> tuple[object, ...]:
+    from transformers import CONFIG_MAPPING
+
+    fields = {name: value for name, value in raw.items() if name != "model_type"}
+    config = CONFIG_MAPPING[raw["model_type"]](**fields)
+    eos = config.eos_token_id
+    head_dim = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    return (
+        config.hidden_size,
+        config.num_attention_heads,
+        getattr(config, "num_key_value_heads", config.num_attention_heads),
+        head_dim,
+        config.num_hidden_layers,
+        config.max_position_embeddings,
+        config.tie_word_embeddings,
+        tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"model_type": "llama"},
+        {"model_type": "llama", "num_key_value_heads": None, "head_dim": None},
+        {"model_type": "llama", "eos_token_id": [3, 4]},
+        {"model_type": "llama", "eos_token_id": None, "tie_word_embeddings": True},
+        {"model_type": "mistral"},
+        {"model_type": "mistral", "head_dim": None},
+        {"model_type": "gemma"},
+        {"model_type": "qwen3", "num_attention_heads": 16, "num_key_value_heads": 8},
+        {"model_type": "gpt2", "n_embd": 32, "n_head": 4},
+        {"model_type": "gpt2", "hidden_size": 32, "num_attention_heads": 4, "n_layer": 3},
+        {"model_type": "phi"},
+        {"model_type": "starcoder2"},
+    ],
+    ids=str,
+)
+def test_fields_left_out_or_null_mean_what_transformers_makes_of_them(raw: dict[str, Any]) -> None:
+    ours = read_model_config(raw, source="test")
+
+    assert resolved_by_transformers(raw) == (
+        ours.hidden_size,
+        ours.num_heads,
+        ours.num_kv_heads,
+        ours.head_dim,
+        ours.num_layers,
+        ours.max_positions,
+        ours.tie_word_embeddings,
+        ours.eos_token_ids,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"hidden_size": 0}, "expected hidden_size to be a positive int, found 0"),
+        ({"vocab_size": "128"}, "expected vocab_size to be a positive int, found '128'"),
+        (
+            {"num_hidden_layers": True},
+            "expected num_hidden_layers to be a positive int, found True",
+        ),
+        ({"num_attention_heads": None}, "expected num_attention_heads to be a positive int"),
+        ({"head_dim": 8.0}, "expected head_dim to be a positive int, found 8.0"),
+        ({"max_position_embeddings": "long"}, "expected max_position_embeddings"),
+        ({"eos_token_id": "</s>"}, "expected eos_token_id to be an int or a list of ints"),
+        (
+            {"num_key_value_heads": 2},
+            "expected num_key_value_heads to be a divisor of num_attention_heads=9, found 2",
+        ),
+    ],
+)
+def test_an_unusable_size_is_refused_by_name(fields: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"config of model/x: {fault}")):
+        read_model_config({**LLAMA, **fields}, source="model/x")
+
+
+def test_a_config_without_model_type_is_refused() -> None:
+    with pytest.raises(InputError, match="config of test has no model_type"):
+        read_model_config({"hidden_size": 4}, source="test")
+
+
+def test_a_family_without_attention_heads_is_refused() -> None:
+    with pytest.raises(InputError, match="num_attention_heads"):
+        read_model_config({"model_type": "mamba"}, source="test")
+
+
+def test_sizes_that_differ_by_layer_are_not_one_number() -> None:
+    config = read_model_config({**LLAMA, "intermediate_size": [96, 64]}, source="test")
+
+    assert config.intermediate_size is None

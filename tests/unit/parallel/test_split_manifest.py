@@ -1,0 +1,90 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuronc.errors import InputError
+from neuronc.parallel.split_manifest import check_files, read_split_manifest
+from tests.unit.parallel.splitting import split
+
+
+def damage(folder: Path, **fields: Any) -> None:
+    path = folder / "split.json"
+    data = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({name: value for name, value in data.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"split_format": 2}, "has format 2; this neuronc reads 1"),
+        ({"split_format": None}, "has format None"),
+        ({"tensors": None}, "is damaged: KeyError 'tensors'"),
+        ({"tensors": {"w": 3}}, "is damaged: TypeError"),
+        ({"tensors": []}, "is damaged: AttributeError"),
+        ({"tp": "many"}, "is damaged: ValueError"),
+        ({"tp": 3}, "is damaged: tp=3, but it does not list rank-2.safetensors"),
+        ({"dtype": "f12"}, "is damaged: KeyError 'f12'"),
+        ({"files": [{"path": "x"}]}, "is damaged: KeyError 'size_bytes'"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(
+    tiny_llama: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    split(tiny_llama, tmp_path / "out")
+    damage(tmp_path / "out", **fields)
+
+    with pytest.raises(InputError, match=message):
+        read_split_manifest(tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
+def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "split.json").write_text(text)
+
+    with pytest.raises(InputError, match=r"split\.json"):
+        read_split_manifest(tmp_path)
+
+
+def test_a_folder_without_manifest_is_no_split_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a split folder: it has no split\.json"):
+        read_split_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"x"), r"expected \d+ bytes, found"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"),
+            "digest mismatch, expected sha256",
+        ),
+    ],
+    ids=["missing", "longer", "one byte"],
+)
+def test_a_changed_file_is_refused_by_name(
+    tiny_llama: Path, tmp_path: Path, change: Callable[[Path], object], message: str
+) -> None:
+    manifest = split(tiny_llama, tmp_path / "out")
+    change(tmp_path / "out" / "rank-1.safetensors")
+
+    with pytest.raises(InputError, match=rf"rank-1\.safetensors.*{message}"):
+        check_files(tmp_path / "out", manifest.files)
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "link", "a\0b"])
+def test_a_listed_path_outside_the_folder_is_never_read(
+    tiny_llama: Path, tmp_path: Path, path: str
+) -> None:
+    out_dir = tmp_path / "out"
+    split(tiny_llama, out_dir)
+    (tmp_path / "secret").write_text("secret")
+    (out_dir / "link").symlink_to(tmp_path / "secret")
+    listed = {"path": path, "size_bytes": 6, "sha256": ""}
+    damage(out_dir, files=[*json.loads((out_dir / "split.json").read_text())["files"], listed])
+
+    with pytest.raises(InputError, match=r"outside the folder|is missing"):
+        check_files(out_dir, read_split_manifest(out_dir).files)

@@ -1,0 +1,56 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from neuronc.checkpoint.checkpoint import open_checkpoint
+from neuronc.parallel.split_tensors import split_checkpoint
+from neuronc.progress import Stage
+
+
+class RecordingStage:
+    def __init__(self, notes: list[str], interrupt_at: int | None) -> None:
+        self.notes, self.interrupt_at = notes, interrupt_at
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        assert amount == 1
+        self.notes.append(note)
+        if len(self.notes) == self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+class RecordingProgress:
+    """Keeps each stage's notes by (title, total, unit); Ctrl-C comes at one step if asked for."""
+
+    def __init__(self, *, interrupt_at: int | None = None) -> None:
+        self.stages: dict[tuple[str, float | None, str], list[str]] = {}
+        self.interrupt_at = interrupt_at
+
+    @contextmanager
+    def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
+        notes = self.stages.setdefault((title, total, unit), [])
+        yield RecordingStage(notes, self.interrupt_at)
+
+
+def test_progress_is_told_of_every_tensor_once(tiny_llama: Path, tmp_path: Path) -> None:
+    progress = RecordingProgress()
+    checkpoint = open_checkpoint(str(tiny_llama))
+
+    manifest = split_checkpoint(checkpoint, tmp_path, tp=2, dtype="auto", progress=progress)
+
+    names = list(manifest.tensors)
+    assert progress.stages == {
+        ("splitting over 2 ranks", len(names), "tensors"): names,
+        ("writing config and tokenizer", None, ""): [],
+    }
+
+
+def test_an_interrupt_in_the_middle_leaves_no_rank_file(tiny_llama: Path, tmp_path: Path) -> None:
+    progress = RecordingProgress(interrupt_at=3)
+    checkpoint = open_checkpoint(str(tiny_llama))
+
+    with pytest.raises(KeyboardInterrupt):
+        split_checkpoint(checkpoint, tmp_path, tp=2, dtype="auto", progress=progress)
+
+    assert list(tmp_path.iterdir()) == []

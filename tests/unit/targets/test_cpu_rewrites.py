@@ -1,0 +1,111 @@
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from neuronc.dtypes import DTYPES, numpy_dtype
+from neuronc.lower.stablehlo_to_hlo import as_jax_function
+from neuronc.targets.cpu import COMPILER_OPTIONS
+from neuronc.targets.cpu_rewrites import MAX_DEPTH, MAX_ROWS, rewrite_for_cpu
+from neuronc.trace.program_spec import ProgramSignature, TensorSpec
+
+OUT = 256
+
+
+def linear_program(
+    rows: int, depth: int, dtype: str, *, weight_rows: bool = True, residual: bool = False
+) -> tuple[str, ProgramSignature]:
+    """``x @ w.T`` or ``x @ w``, as the lowering writes it; ``residual`` adds a constant."""
+    weight = (OUT, depth) if weight_rows else (depth, OUT)
+    x, w, y = (f"tensor<{a}x{b}x{dtype}>" for a, b in ((rows, depth), weight, (rows, OUT)))
+    text = f"""
+    func.func public @main(%x: {x}, %w: {w}) -> {y} {{
+      %y = stablehlo.dot_general %x, %w, contracting_dims = [1] x [{int(weight_rows)}]
+        : ({x}, {w}) -> {y}
+      %c = stablehlo.constant dense<{1.5 if residual else 0.0}> : {y}
+      %sum = stablehlo.add %y, %c : {y}
+      return {"%sum" if residual else "%y"} : {y}
+    }}"""
+    inputs = (
+        TensorSpec(name="x", kind="data", shape=(rows, depth), dtype=dtype),
+        TensorSpec(name="w", kind="weight", shape=weight, dtype=dtype),
+    )
+    output = TensorSpec(name="y", kind="data", shape=(rows, OUT), dtype=dtype)
+    return text, ProgramSignature(inputs=inputs, outputs=(output,), aliases={})
+
+
+def compiled(text: str, signature: ProgramSignature) -> Any:
+    shapes = [jax.ShapeDtypeStruct(t.shape, numpy_dtype(DTYPES[t.dtype])) for t in signature.inputs]
+    lowered = jax.jit(as_jax_function(text, signature)).lower(*shapes)
+    return lowered.compile(compiler_options=COMPILER_OPTIONS)
+
+
+def random_inputs(signature: ProgramSignature) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [
+        rng.standard_normal(t.shape).astype(numpy_dtype(DTYPES[t.dtype])) for t in signature.inputs
+    ]
+
+
+def worst_error(text: str, signature: ProgramSignature) -> float:
+    x, w = random_inputs(signature)
+    found = np.asarray(compiled(text, signature)(x, w)[0]).astype(np.float64)
+    expected = x.astype(np.float64) @ w.astype(np.float64).T
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("rows", [1, 2, MAX_ROWS, 16])
+@pytest.mark.parametrize("depth", [64, MAX_DEPTH + 3])
+def test_half_precision_products_are_at_least_as_accurate_as_before(
+    dtype: str, rows: int, depth: int
+) -> None:
+    text, signature = linear_program(rows, depth, dtype)
+    before = worst_error(text, signature)
+    assert worst_error(rewrite_for_cpu(text, signature), signature) <= before * 1.05
+
+
+@pytest.mark.parametrize("rows", [1, 2, MAX_ROWS])
+@pytest.mark.parametrize("depth", [512, 4 * MAX_DEPTH])
+@pytest.mark.parametrize("residual", [False, True])
+def test_few_rows_never_widen_the_weight_in_memory(
+    rows: int, depth: int, *, residual: bool
+) -> None:
+    text, signature = linear_program(rows, depth, "bf16", residual=residual)
+    widened_bytes = OUT * depth * 4
+
+    def temporary_bytes(program: str) -> int:
+        return int(compiled(program, signature).memory_analysis().temp_size_in_bytes)
+
+    assert temporary_bytes(text) >= widened_bytes
+    assert temporary_bytes(rewrite_for_cpu(text, signature)) < widened_bytes / 8
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+def test_f32_program_is_left_as_it_is(rows: int) -> None:
+    text, signature = linear_program(rows, 64, "f32")
+    assert rewrite_for_cpu(text, signature) == text
+    assert worst_error(text, signature) < 1e-6
+
+
+def test_many_rows_keep_one_dot() -> None:
+    text, signature = linear_program(MAX_ROWS + 1, 64, "bf16")
+    rewritten = rewrite_for_cpu(text, signature)
+    assert rewritten.count("dot_general") == 1
+    assert "transpose" not in rewritten
+
+
+def test_weight_stored_by_input_rows_is_left_alone() -> None:
+    text, signature = linear_program(1, 64, "bf16", weight_rows=False)
+    assert "transpose" not in rewrite_for_cpu(text, signature)
+
+
+def test_infinity_and_nan_survive_the_rewrite() -> None:
+    text, signature = linear_program(2, 64, "bf16")
+    x, w = random_inputs(signature)
+    w[0, 0], w[1, 5] = np.inf, np.nan
+    before = np.asarray(compiled(text, signature)(x, w)[0]).astype(np.float32)
+    after = compiled(rewrite_for_cpu(text, signature), signature)(x, w)[0]
+    np.testing.assert_array_equal(np.isnan(before), np.isnan(np.asarray(after).astype(np.float32)))
+    np.testing.assert_array_equal(np.isinf(before), np.isinf(np.asarray(after).astype(np.float32)))
