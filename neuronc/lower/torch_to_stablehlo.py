@@ -67,7 +67,9 @@ def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedP
     used = {str(n.target) for n in graph.nodes if n.op == "call_function"}
     if used <= TAKEN_AS_THEY_ARE:
         return exported
-    return exported.run_decompositions({**get_decomposition_table(), **OWN_DECOMPOSITIONS})
+    table = {**get_decomposition_table(), **OWN_DECOMPOSITIONS}
+    expanded: torch.export.ExportedProgram = exported.run_decompositions(table)
+    return expanded
 
 
 def _collectives_to_calls(module: ir.Module) -> None:

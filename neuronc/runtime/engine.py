@@ -3,14 +3,15 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from neuronc.errors import PlanError, UsageError
-from neuronc.runtime.request import FinishReason, Phase, Request, StepRecord, TokenEvent
+from neuronc.runtime.request import FinishReason, Request, StepRecord, TokenEvent
 from neuronc.runtime.sampling import Array, check_sampling, sample
 from neuronc.runtime.session import Session
+from neuronc.trace.program_spec import Phase
 
 
 @dataclass(slots=True)

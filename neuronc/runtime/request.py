@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from neuronc.trace.program_spec import Phase
+
 FinishReason = Literal["stop", "length"]
-Phase = Literal["prefill", "decode"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

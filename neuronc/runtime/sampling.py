@@ -19,7 +19,10 @@ def check_sampling(params: SamplingParams) -> None:
     """
     temperature, top_k, top_p, seed = params.temperature, params.top_k, params.top_p, params.seed
     problems = (
-        (0.0 <= temperature < math.inf, f"--temperature is {temperature}; it must be 0 or more"),
+        (
+            0.0 <= temperature < math.inf,
+            f"--temperature is {temperature}; it must be a finite number, 0 or more",
+        ),
         (top_k >= 0, f"--top-k is {top_k}; it must be 0 (all) or more"),
         (0.0 < top_p <= 1.0, f"--top-p is {top_p}; it must be above 0 and at most 1"),
         (seed >= 0, f"--seed is {seed}; it must be 0 or more"),
@@ -45,29 +48,30 @@ def sample(logits: Array, params: SamplingParams, rng: np.random.Generator) -> i
         raise InputError(message, hint="neuronc verify names weights that hold NaN or infinity")
     if params.temperature == 0.0:
         return best
+    ids = _top_k(scores, params.top_k)
+    temperature = min(max(params.temperature, 1e-30), 1e30)  # f32 has no room for more
     with np.errstate(over="ignore", under="ignore"):  # far below the best is probability 0
-        weights = np.exp((scores - scores[best]).astype(np.float64) / params.temperature)
-    ids = _keep(weights, params)
-    cumulative = np.cumsum(weights[ids])
+        weights = np.exp((scores[ids] - scores[best]) / temperature)
+    if params.top_p < 1.0:
+        kept = _top_p(weights, params.top_p)
+        ids, weights = ids[kept], weights[kept]
+    cumulative = np.cumsum(weights, dtype=np.float64)
     return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
 
 
-def _keep(weights: Array, params: SamplingParams) -> Array:
-    """Ids that top-k and then top-p leave; of equal weights the lower id is kept first."""
-    size = weights.shape[0]
-    ids = np.arange(size)
-    if 0 < params.top_k < size:
-        least = np.partition(weights, -params.top_k)[-params.top_k]
-        ids = _most_likely_first(np.flatnonzero(weights >= least), weights)[: params.top_k]
-    if params.top_p == 1.0:
-        return ids
-    # All tokens below this bound together weigh less than 1 - top_p, so none of them is kept.
-    total = weights[ids].sum()
-    bound = (1.0 - params.top_p) * total / ids.shape[0]
-    ids = _most_likely_first(np.sort(ids[weights[ids] >= bound]), weights)
-    reached = np.searchsorted(np.cumsum(weights[ids]), params.top_p * total)
-    return ids[: reached + 1]
+def _top_k(scores: Array, k: int) -> Array:
+    """Ids of the ``k`` largest scores, of equal ones the lower ids; all ids if ``k`` is 0."""
+    if not 0 < k < scores.shape[0]:
+        return np.arange(scores.shape[0])
+    ids = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    return ids[np.argsort(-scores[ids], kind="stable")][:k]
 
 
-def _most_likely_first(ids: Array, weights: Array) -> Array:
-    return ids[np.argsort(-weights[ids], kind="stable")]
+def _top_p(weights: Array, p: float) -> Array:
+    """Places of the fewest largest weights that make up ``p`` of the sum, at least one."""
+    total = weights.sum(dtype=np.float64)
+    # All those below this bound together weigh less than the 1 - p that may be left out.
+    places = np.flatnonzero(weights >= (1.0 - p) * total / weights.shape[0])
+    order = places[np.argsort(-weights[places], kind="stable")]
+    reached = np.searchsorted(np.cumsum(weights[order], dtype=np.float64), p * total)
+    return order[: reached + 1]

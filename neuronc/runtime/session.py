@@ -11,17 +11,25 @@ from typing import Any, Self
 
 import numpy as np
 
-from neuronc.artifact.manifest import PROGRAMS_DIR, WEIGHTS_DIR, Manifest, read_manifest
-from neuronc.dtypes import DTYPES, numpy_dtype
-from neuronc.errors import PlanError
+from neuronc.artifact.manifest import (
+    MANIFEST_FILE,
+    PROGRAMS_DIR,
+    WEIGHTS_DIR,
+    Manifest,
+    ProgramEntry,
+    read_manifest,
+)
+from neuronc.errors import InputError, PlanError
 from neuronc.lower.program_files import EXECUTABLE
-from neuronc.parallel.split_manifest import check_files
+from neuronc.parallel.split_manifest import check_files, rank_file
 from neuronc.progress import SILENT, Progress
 from neuronc.runtime.weights import empty_cache, load_weights, rank_numbers
 from neuronc.targets.cpu import open_cpu, set_device_count
 from neuronc.targets.host import require_host
+from neuronc.trace.program_spec import Phase, TensorSpec
 
 Array = np.ndarray[Any, Any]
+Program = Callable[..., Any]
 
 
 class Session:
@@ -34,7 +42,7 @@ class Session:
     def __init__(
         self,
         manifest: Manifest,
-        programs: dict[tuple[str, int], Callable[..., Any]],
+        programs: dict[tuple[Phase, int], Program],
         weights: list[Any],
         caches: list[Any],
         rank: list[Any],
@@ -57,26 +65,19 @@ class Session:
         """
         begin = time.perf_counter()
         manifest = read_manifest(folder)
+        _require_listed(folder, manifest)
         require_host(manifest.host)
         set_device_count(manifest.tp)
         with progress.stage("opening the artifact"), ThreadPoolExecutor(max_workers=1) as pool:
             checked = pool.submit(check_files, folder, manifest.files)
-            signature = manifest.programs[0].signature
-            by_kind = {
-                kind: tuple(t for t in signature.inputs if t.kind == kind)
-                for kind in ("weight", "cache", "rank")
-            }
-            weights = load_weights(folder / WEIGHTS_DIR, by_kind["weight"], tp=manifest.tp)
-            checked.result()  # before any machine code from the artifact is loaded
-            programs: dict[tuple[str, int], Callable[..., Any]] = {}
-            for entry in manifest.programs:
-                payload = (folder / PROGRAMS_DIR / entry.name / EXECUTABLE).read_bytes()
-                programs[entry.phase, entry.bucket] = open_cpu(
-                    payload, entry.signature, tp=manifest.tp
-                )
-        dtype = numpy_dtype(DTYPES[manifest.dtype])
-        caches = [empty_cache(spec, dtype, tp=manifest.tp) for spec in by_kind["cache"]]
-        rank = [rank_numbers(spec, tp=manifest.tp) for spec in by_kind["rank"]]
+            try:
+                specs = _inputs(manifest, "weight")
+                weights = load_weights(folder / WEIGHTS_DIR, specs, tp=manifest.tp)
+            finally:  # where loading failed too, a changed file is the better explanation
+                checked.result()
+            programs = _open_programs(folder, manifest)
+        caches = [empty_cache(spec, tp=manifest.tp) for spec in _inputs(manifest, "cache")]
+        rank = [rank_numbers(spec, tp=manifest.tp) for spec in _inputs(manifest, "rank")]
         session = cls(manifest, programs, weights, caches, rank)
         session.load_s = time.perf_counter() - begin
         return session
@@ -86,17 +87,21 @@ class Session:
 
         Args:
             slot: Where the sequence lives.
-            token_ids: At most the largest prefill bucket.
+            token_ids: 1 to as many as the largest prefill bucket.
             start: Position of the first token; what is before it must be in the slot already.
 
         Raises:
             PlanError: the chunk does not fit the largest bucket, or the cache.
+            ValueError: no such slot, or no tokens.
         """
+        if not 0 <= slot < self.batch_size or len(token_ids) == 0:  # XLA would drop the write
+            message = f"{len(token_ids)} tokens for slot {slot} of {self.batch_size}"
+            raise ValueError(message)
         bucket = self.prefill_bucket(len(token_ids))
-        if start + bucket > self.max_length:
+        if not 0 <= start <= self.max_length - bucket:
             message = (
-                f"a prefill chunk of bucket {bucket} at position {start} ends beyond the KV cache"
-                f" of {self.max_length}"
+                f"a prefill chunk of bucket {bucket} at position {start} is not inside the KV"
+                f" cache of {self.max_length}"
             )
             raise PlanError(message, hint="use next_chunk, which moves the last chunk back")
         padded = np.zeros((1, bucket), dtype=np.int32)
@@ -113,10 +118,18 @@ class Session:
             positions: ``[batch]`` i32, where it goes. A slot nobody uses may be given any position
                 whose content will be written again before it is read.
             bucket: Which program; the smallest that holds every position if None.
+
+        Raises:
+            PlanError: a position is beyond the bucket, or the cache.
         """
-        if bucket is None:
-            bucket = self.decode_bucket(int(positions.max()))
-        return self._run("decode", bucket, [token_ids, positions])
+        last = int(positions.max())
+        bucket = self.decode_bucket(last) if bucket is None else bucket
+        if positions.min() < 0 or last >= bucket:  # attention would not see it
+            message = f"positions {positions.tolist()} are not all inside decode bucket {bucket}"
+            raise PlanError(message, hint="let decode choose the bucket")
+        # Copies: a rank may still read its inputs when the logits of the first are here.
+        data = [np.array(values, dtype=np.int32) for values in (token_ids, positions)]
+        return self._run("decode", bucket, data)
 
     def prefill_bucket(self, num_tokens: int) -> int:
         """The smallest prefill bucket that holds ``num_tokens``."""
@@ -137,11 +150,41 @@ class Session:
         start = min(num_done, self.max_length - bucket)
         return start, end
 
-    def _run(self, phase: str, bucket: int, data: list[Array]) -> Array:
+    def _run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
         program = self._programs[phase, bucket]
         outputs = program(*self._weights, *self._caches, *self._rank, *data)
         self._caches = list(outputs[1:])
         return np.asarray(outputs[0])
+
+
+def _inputs(manifest: Manifest, kind: str) -> tuple[TensorSpec, ...]:
+    """What all programs take alike: their weights, caches or rank number."""
+    return tuple(t for t in manifest.programs[0].signature.inputs if t.kind == kind)
+
+
+def _open_programs(folder: Path, manifest: Manifest) -> dict[tuple[Phase, int], Program]:
+    """Load machine code: only after its digests were compared."""
+    return {
+        (entry.phase, entry.bucket): open_cpu(
+            (folder / _executable(entry)).read_bytes(), entry.signature, tp=manifest.tp
+        )
+        for entry in manifest.programs
+    }
+
+
+def _executable(entry: ProgramEntry) -> str:
+    return f"{PROGRAMS_DIR}/{entry.name}/{EXECUTABLE}"
+
+
+def _require_listed(folder: Path, manifest: Manifest) -> None:
+    """What is going to be loaded has to be among the files whose digests are compared."""
+    needed = {_executable(entry) for entry in manifest.programs}
+    needed |= {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
+    missing = sorted(needed - {file.path for file in manifest.files})
+    if missing or not manifest.programs:
+        what = f"does not list {', '.join(missing)}" if missing else "names no programs"
+        message = f"{folder / MANIFEST_FILE} is damaged: it {what}"
+        raise InputError(message, hint="compile the artifact again")
 
 
 def _smallest(buckets: tuple[int, ...], needed: int, subject: str) -> int:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
+from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.parallel.split_manifest import rank_file
 from neuronc.targets.cpu import make_mesh, sharding
 from neuronc.trace.program_spec import TensorSpec
@@ -42,7 +43,8 @@ def rank_numbers(spec: TensorSpec, *, tp: int) -> Any:
     return jax.device_put(np.arange(tp, dtype=np.int32), sharding(make_mesh(tp), spec))
 
 
-def empty_cache(spec: TensorSpec, dtype: "np.dtype[Any]", *, tp: int) -> Any:
+def empty_cache(spec: TensorSpec, *, tp: int) -> Any:
     """A zeroed KV cache over all ranks."""
     shape = (spec.shape[0] * tp, *spec.shape[1:])
+    dtype = numpy_dtype(DTYPES[spec.dtype])
     return jax.device_put(np.zeros(shape, dtype=dtype), sharding(make_mesh(tp), spec))

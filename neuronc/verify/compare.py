@@ -128,7 +128,8 @@ def _measure(row: LogitsRow, eps: float, allowed: float) -> _Measured:
     error = float(np.abs(a - b).max())
     ulp = error / scale / eps
     best_a, best_b = int(a.argmax()), int(b.argmax())
-    tie = best_a != best_b and b[best_b] - b[best_a] <= 2 * allowed * eps * scale
+    margin = float(b[best_b] - b[best_a])
+    tie = best_a != best_b and margin <= 2 * allowed * eps * scale
     log_a, log_b = _log_softmax(a), _log_softmax(b)
     return _Measured(
         abs_error=error,

@@ -15,7 +15,7 @@ from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import InputError, VerificationError
-from neuronc.parallel.shards import join_shards
+from neuronc.parallel.shards import cut_shard, join_shards
 from neuronc.parallel.split_manifest import SplitManifest, rank_file
 
 Array = np.ndarray[Any, Any]
@@ -47,14 +47,21 @@ def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
 
     def read(name: str) -> Array:
         tensor = split.tensors[name]
-        whole = join_shards([np.asarray(r.read(name)) for r in readers], tensor.rule)
-        data = np.ascontiguousarray(whole).reshape(-1).view(np.uint8).data
-        if hashlib.sha256(data).hexdigest() != tensor.sha256:
+        shards = [np.asarray(reader.read(name)) for reader in readers]
+        whole = join_shards(shards, tensor.rule)
+        # Cut again as well: padding and second copies are in the shards but not in the whole.
+        again = (cut_shard(whole, tensor.rule, rank) for rank in range(split.tp))
+        same = all(_bytes(a) == _bytes(b) for a, b in zip(again, shards, strict=True))
+        if not same or hashlib.sha256(_bytes(whole)).hexdigest() != tensor.sha256:
             message = f"{name!r} put together from the rank shards is not the checkpoint's tensor"
             raise VerificationError(message, hint="split the checkpoint again")
         return whole
 
     return read
+
+
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 class ReferenceModel:
