@@ -32,7 +32,8 @@ def installed_versions() -> dict[str, str | None]:
 
     from neuronc.tools import tool_versions
 
-    return {**tool_versions(), "python": platform.python_version()}
+    found = tool_versions()
+    return {"neuronc": found.pop("neuronc"), "python": platform.python_version(), **found}
 
 
 # name -> (function, its two examples), in the order `--help` lists them.

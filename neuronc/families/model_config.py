@@ -16,6 +16,7 @@ class ModelConfig:
         model_type: transformers' name of the family.
         intermediate_size: Features inside the MLP, or None where it is not one number.
         max_positions: Longest sequence the model was made for, or None where it does not say.
+        attention_window: Keys that a query of a sliding-window layer sees; None if all.
         eos_token_ids: Tokens that end a text.
         raw: The whole config.json, for building the transformers model.
         tp_plan: The family's own plan: module pattern to split style.
@@ -30,6 +31,7 @@ class ModelConfig:
     intermediate_size: int | None
     vocab_size: int
     max_positions: int | None
+    attention_window: int | None
     tie_word_embeddings: bool
     eos_token_ids: tuple[int, ...]
     raw: Mapping[str, Any]
@@ -60,6 +62,7 @@ def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
         intermediate_size=fields.optional_size("intermediate_size"),
         vocab_size=fields.size("vocab_size"),
         max_positions=fields.optional_size("max_position_embeddings"),
+        attention_window=fields.attention_window(),
         tie_word_embeddings=bool(fields.get("tie_word_embeddings", default=False)),
         eos_token_ids=fields.token_ids("eos_token_id"),
         raw=raw,
@@ -95,6 +98,10 @@ class _Fields:
         if isinstance(value, list | tuple) or value in (None, -1):  # per layer; without limit
             return None
         return self.size(name)
+
+    def attention_window(self) -> int | None:
+        switched_off = self.get("use_sliding_window", default=True) is False
+        return None if switched_off else self.optional_size("sliding_window")
 
     def heads(self) -> tuple[int, int]:
         heads, kv_name = self.size("num_attention_heads"), "num_key_value_heads"

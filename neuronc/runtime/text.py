@@ -31,8 +31,6 @@ class TextCodec:
         named = {**_read_optional(folder, "special_tokens_map.json"), **config}
         found = {name: _content(named.get(name)) for name in _SPECIAL_TOKENS}
         special = {name: token for name, token in found.items() if isinstance(token, str)}
-        if "add_bos_token" in config or "add_eos_token" in config:
-            _set_ends(tokenizer, config, special)
         return cls(tokenizer, template=_read_template(folder, config), special=special)
 
     @property
@@ -112,22 +110,6 @@ def _read_tokenizer(folder: Path) -> Any:
     tokenizer.no_truncation()  # both are left over from training in some files
     tokenizer.no_padding()
     return tokenizer
-
-
-def _set_ends(tokenizer: Any, config: Mapping[str, Any], special: Mapping[str, str]) -> None:
-    """Let tokenizer_config.json decide on first and last token, as transformers does."""
-    from tokenizers.processors import TemplateProcessing
-
-    wanted = [name for name in ("bos_token", "eos_token") if config.get(f"add_{name}")]
-    ends = {name: special[name] for name in wanted if name in special}
-    single = [ends.get("bos_token"), "$A", ends.get("eos_token")]
-    ids = [(token, tokenizer.token_to_id(token)) for token in ends.values()]
-    if any(number is None for _, number in ids):
-        message = f"tokenizer_config.json adds {sorted(ends.values())}, unknown to tokenizer.json"
-        raise InputError(message, hint="use the two files that came with the model")
-    tokenizer.post_processor = TemplateProcessing(
-        single=[token for token in single if token], special_tokens=ids
-    )
 
 
 def _read_template(folder: Path, config: Mapping[str, Any]) -> str | None:

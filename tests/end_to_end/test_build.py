@@ -43,7 +43,7 @@ def assert_same_text_as_transformers(checkpoint: Path, artifact: Path) -> None:
         assert list(answers[request.request_id]) == expected
 
 
-@pytest.mark.parametrize("tp", [1, 3, 4])
+@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 3, 4])
 def test_llama_with_9_and_3_heads_equals_transformers(
     tiny_checkpoint: Path, tmp_path: Path, tp: int
 ) -> None:
@@ -55,14 +55,16 @@ def test_llama_at_tp_2_equals_transformers(tiny_checkpoint: Path, tiny_artifact:
     assert_same_text_as_transformers(tiny_checkpoint, tiny_artifact)
 
 
-@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("mistral", marks=pytest.mark.slow), "qwen2", "qwen3"]
+)
 def test_family_at_tp_2_equals_transformers(tmp_path: Path, family: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", family=family)
     artifact = build_tiny(checkpoint, tmp_path / "artifact", tp=2)
     assert_same_text_as_transformers(checkpoint, artifact)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("dtype", ["bf16", pytest.param("f16", marks=pytest.mark.slow)])
 def test_reduced_precision_is_within_its_own_tolerance(
     tiny_checkpoint: Path, tmp_path: Path, dtype: str
 ) -> None:

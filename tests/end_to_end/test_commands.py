@@ -148,6 +148,17 @@ def test_impossible_options_are_refused_by_name_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_attention_window_is_not_silently_ignored(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", family="mistral", sliding_window=16)
+    argv = ("compile", str(checkpoint), "-o", str(tmp_path / "out"), "--max-length", "32")
+    code, told = run_refused(capfd, *argv)
+    assert code == 4
+    assert "attention window of 16" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_folder_that_exists_is_kept(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

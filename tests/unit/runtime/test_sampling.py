@@ -176,7 +176,7 @@ def test_logits_are_left_as_they_are() -> None:
 def test_logits_that_are_not_finite_are_refused_by_token(bad: float, temperature: float) -> None:
     logits = random_logits()
     logits[17] = bad
-    with pytest.raises(InputError, match="not finite: (nan|inf) for token 17"):
+    with pytest.raises(InputError, match=r"not finite: (nan|inf) for token 17"):
         sample(logits, SamplingParams(temperature=temperature), np.random.default_rng())
 
 
