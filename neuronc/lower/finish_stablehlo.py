@@ -128,7 +128,7 @@ def _fold_weight_transposes(module: ir.Module) -> None:
         "#stablehlo.dot<lhs_contracting_dimensions = [1], rhs_contracting_dimensions = [1]>"
     )
     for op in _operations(module):
-        if op.name != "stablehlo.dot" or len(op.operands[0].type.shape) != 2:
+        if not _is_plain_product(op):
             continue
         producer = op.operands[1].owner
         if getattr(producer, "name", "") != "stablehlo.transpose":
@@ -142,6 +142,18 @@ def _fold_weight_transposes(module: ir.Module) -> None:
             )
         op.results[0].replace_all_uses_with(new.results[0])
         op.erase()
+
+
+def _is_plain_product(op: Any) -> bool:
+    """``[m, k] x [k, n]``, as a dot or as a dot_general that says the same."""
+    if op.name == "stablehlo.dot":
+        return len(op.operands[0].type.shape) == 2
+    if op.name != "stablehlo.dot_general":
+        return False
+    numbers = op.attributes["dot_dimension_numbers"]
+    return numbers == ir.Attribute.parse(
+        "#stablehlo.dot<lhs_contracting_dimensions = [1], rhs_contracting_dimensions = [0]>"
+    )
 
 
 def _calls_to_collectives(module: ir.Module, tp: int) -> None:

@@ -14,6 +14,7 @@ from torch_mlir.extras.fx_importer import FxImporter
 from torch_mlir.passmanager import PassManager
 
 from neuronc.lower.decompositions import OWN_DECOMPOSITIONS, TAKEN_AS_THEY_ARE
+from neuronc.lower.flatten_linears import flatten_linears
 from neuronc.lower.ir_dump import IRDump
 from neuronc.lower.literals import DenseLiterals
 
@@ -66,6 +67,7 @@ def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedP
             graph.erase_node(node)
     used = {str(n.target) for n in graph.nodes if n.op == "call_function"}
     if used <= TAKEN_AS_THEY_ARE:
+        flatten_linears(graph)
         return exported
     table = {**get_decomposition_table(), **OWN_DECOMPOSITIONS}
     expanded: torch.export.ExportedProgram = exported.run_decompositions(table)

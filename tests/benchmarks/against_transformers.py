@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -108,7 +109,7 @@ class Ours:
         steps: list[StepRecord] = []
         engine = Engine(self.session, on_step=steps.append)
         engine.run([Request(request_id="0", prompt_ids=self.prompt, max_new_tokens=60)])
-        gaps = [(b.start_ns - a.end_ns) / 1e6 for a, b in zip(steps, steps[1:], strict=False)]
+        gaps = [(b.start_ns - a.end_ns) / 1e6 for a, b in pairwise(steps)]
         return f"median {median(gaps):.3f} ms between decode steps, max {max(gaps):.3f} ms"
 
 

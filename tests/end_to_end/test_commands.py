@@ -111,11 +111,14 @@ def test_dumped_ir_is_numbered_by_stage(
 ) -> None:
     dump = tmp_path / "ir"
     argv = ("compile", str(tiny_checkpoint), "-o", str(tmp_path / "a"), "--max-length", "32")
+    argv = (*argv, "--batch-size", "2")
     run_ok(capfd, *argv, "--prefill-buckets", "8", "--no-verify", "--dump-ir", str(dump))
     for program in ("prefill_8", "decode_32"):
         names = sorted(path.name for path in (dump / program).iterdir())
         assert names == ["01-exported.txt", "02-torch.mlir", "03-stablehlo.mlir", "04-hlo.pb"]
         text = (dump / program / "03-stablehlo.mlir").read_text()
+        # 2 layers of 7 linears, and the head: each one product that reads its weight as it lies.
+        assert text.count("contracting_dims = [1] x [1]") == 15
         for banned in ("f64", "xi64>", "complex", "dynamic", "?x"):
             assert banned not in text.replace("tensor<1x2xi64>", "")
 

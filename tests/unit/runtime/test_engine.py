@@ -88,6 +88,12 @@ def test_finished_slot_is_refilled_while_the_other_goes_on() -> None:
     assert "long" in ids[last:]
 
 
+def test_finished_request_does_not_keep_the_others_in_a_large_bucket() -> None:
+    steps: list[StepRecord] = []
+    Engine(open_toy(), on_step=steps.append).run([ask("long", (1,) * 40, 2), ask("short", new=4)])
+    assert [s.bucket for s in steps if s.phase == "decode"] == [64, 32, 32]
+
+
 def test_events_of_a_request_are_numbered_in_order_of_time() -> None:
     engine = Engine(open_toy())
     for name in "abc":

@@ -14,7 +14,7 @@ import numpy as np
 from neuronc.artifact.manifest import Manifest, ProgramEntry
 from neuronc.runtime.request import Request
 from neuronc.runtime.session import Session
-from neuronc.trace.program_spec import ProgramSignature, TensorSpec, list_programs
+from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec, list_programs
 
 Array = np.ndarray[Any, Any]
 VOCAB_SIZE = 24
@@ -53,13 +53,24 @@ def open_toy(
         prefill_buckets=prefill_buckets,
         decode_buckets=decode_buckets,
     )
+    manifest = _manifest(specs)
+    decoder = _Decoder(rows_changed or {})
+    programs: dict[Any, Callable[..., Any]] = {
+        (s.phase, s.bucket): _Prefill(s.bucket) if s.phase == "prefill" else decoder.of(s.bucket)
+        for s in specs
+    }
+    cache = np.full((batch_size, max_length), PADDING, dtype=np.int32)
+    return Session(manifest, programs, [], [cache], [])
+
+
+def _manifest(specs: tuple[ProgramSpec, ...]) -> Manifest:
     logits = TensorSpec(name="logits", kind="data", shape=(1, VOCAB_SIZE), dtype="f32")
     signature = ProgramSignature(inputs=(), outputs=(logits,), aliases={})
-    manifest = Manifest(
+    return Manifest(
         model={},
         tp=1,
-        batch_size=batch_size,
-        max_length=max_length,
+        batch_size=specs[0].batch_size,
+        max_length=specs[0].max_length,
         dtype="f32",
         target="cpu",
         programs=tuple(
@@ -70,13 +81,6 @@ def open_toy(
         host={},
         files=(),
     )
-    decoder = _Decoder(rows_changed or {})
-    programs: dict[Any, Callable[..., Any]] = {
-        (s.phase, s.bucket): _Prefill(s.bucket) if s.phase == "prefill" else decoder.of(s.bucket)
-        for s in specs
-    }
-    cache = np.full((batch_size, max_length), PADDING, dtype=np.int32)
-    return Session(manifest, programs, [], [cache], [])
 
 
 @dataclass(frozen=True)
