@@ -151,9 +151,10 @@ def _is_plain_product(op: Any) -> bool:
     if op.name != "stablehlo.dot_general":
         return False
     numbers = op.attributes["dot_dimension_numbers"]
-    return numbers == ir.Attribute.parse(
+    plain = ir.Attribute.parse(
         "#stablehlo.dot<lhs_contracting_dimensions = [1], rhs_contracting_dimensions = [0]>"
     )
+    return bool(numbers == plain)
 
 
 def _calls_to_collectives(module: ir.Module, tp: int) -> None:

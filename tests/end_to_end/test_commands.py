@@ -111,8 +111,17 @@ def test_dumped_ir_is_numbered_by_stage(
 ) -> None:
     dump = tmp_path / "ir"
     argv = ("compile", str(tiny_checkpoint), "-o", str(tmp_path / "a"), "--max-length", "32")
-    argv = (*argv, "--batch-size", "2")
-    run_ok(capfd, *argv, "--prefill-buckets", "8", "--no-verify", "--dump-ir", str(dump))
+    run_ok(
+        capfd,
+        *argv,
+        "--batch-size",
+        "2",
+        "--prefill-buckets",
+        "8",
+        "--no-verify",
+        "--dump-ir",
+        str(dump),
+    )
     for program in ("prefill_8", "decode_32"):
         names = sorted(path.name for path in (dump / program).iterdir())
         assert names == ["01-exported.txt", "02-torch.mlir", "03-stablehlo.mlir", "04-hlo.pb"]
