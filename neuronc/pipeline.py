@@ -181,9 +181,9 @@ def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
         PlanError: max length beyond the model's positions, or a bucket beyond max length.
     """
     positions = config.max_positions or DEFAULT_MAX_LENGTH
-    window = config.attention_window or positions
-    max_length = recipe.max_length or min(positions, window, DEFAULT_MAX_LENGTH)
-    if max_length > window:
+    window = config.attention_window
+    max_length = recipe.max_length or min(positions, window or positions, DEFAULT_MAX_LENGTH)
+    if window is not None and window < max_length <= positions:
         message = f"max length {max_length} is beyond the model's attention window of {window}"
         raise PlanError(message, hint=f"pass --max-length {window}; masks of windows are to come")
     if max_length > positions:

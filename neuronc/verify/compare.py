@@ -20,11 +20,10 @@ from neuronc.dtypes import DTYPES
 
 Array = np.ndarray[Any, Any]
 
-# ulp allowed per sqrt(layer): rounding errors of the layers add up like a random walk, with the
-# embedding, last norm, head and rounding of the logits counted as four more. f32 sums run over
-# hundreds of terms in another order than the reference's, so its count is larger.
-_ULP_PER_SQRT_LAYER = {"f32": 64.0, "bf16": 3.0, "f16": 8.0}
-_LAYERS_BESIDES = 4
+# dtype: ulp allowed at least, and per sqrt(layer): rounding errors of layers add up like a random
+# walk. f32 sums run over hundreds of terms in another order than the reference's, so its counts are
+# larger. Found in SmolLM2 (30 layers): f32 31, bf16 4.2; in random models of 2 layers: bf16 7.4.
+_ALLOWED_ULP = {"f32": (100.0, 50.0), "bf16": (10.0, 0.5), "f16": (20.0, 2.0)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +81,8 @@ class Comparison:
 
 def tolerance_ulp(dtype: str, num_layers: int) -> float:
     """Allowed error of a row in ulp of ``dtype`` for a model of ``num_layers``."""
-    return _ULP_PER_SQRT_LAYER[dtype] * sqrt(num_layers + _LAYERS_BESIDES)
+    least, per_sqrt_layer = _ALLOWED_ULP[dtype]
+    return least + per_sqrt_layer * sqrt(num_layers)
 
 
 def compare_rows(rows: Sequence[LogitsRow], *, dtype: str, num_layers: int) -> Comparison:

@@ -1,0 +1,68 @@
+"""The comparison of logits: every number against its definition, and every way to fail."""
+
+import numpy as np
+import pytest
+
+from neuronc.verify.compare import Array, Comparison, LogitsRow, compare_rows, tolerance_ulp
+
+REFERENCE = np.array([1.0, 4.0, -2.0, 0.5])
+
+
+def compare(*pairs: tuple[Array, Array], dtype: str = "f32") -> Comparison:
+    rows = [
+        LogitsRow(phase="decode", bucket=8, slot=n, position=5, compiled=a, reference=b)
+        for n, (a, b) in enumerate(pairs)
+    ]
+    return compare_rows(rows, dtype=dtype, num_layers=4)
+
+
+def test_equal_logits_pass_with_no_error() -> None:
+    found = compare((REFERENCE, REFERENCE))
+    assert found.passed
+    assert (found.max_abs_error, found.max_ulp, found.max_kl) == (0.0, 0.0, 0.0)
+    assert found.top1_agreement == 1.0
+
+
+def test_error_is_relative_to_the_largest_logit_and_counted_in_ulp() -> None:
+    found = compare((REFERENCE + np.array([0.0, 0.0, 2.0**-20, 0.0]), REFERENCE))
+    assert found.max_abs_error == pytest.approx(2.0**-20)
+    assert found.max_relative_error == pytest.approx(2.0**-20 / 4.0)
+    assert found.max_ulp == pytest.approx(2.0**-22 / 2.0**-23)
+
+
+def test_an_error_beyond_the_tolerance_names_the_first_place() -> None:
+    allowed = tolerance_ulp("f32", 4) * 2.0**-23 * 4.0
+    inside, beyond = (REFERENCE + np.array([0, 0, allowed * f, 0]) for f in (0.99, 1.01))
+    assert compare((inside, REFERENCE)).passed
+    found = compare((inside, REFERENCE), (beyond, REFERENCE), (beyond, REFERENCE))
+    assert found.first_divergence == "decode_8, slot 1, position 5"
+    assert found.by_program["decode_8"]["rows"] == 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_fail(bad: float) -> None:
+    found = compare((np.array([1.0, 4.0, bad, 0.5]), REFERENCE))
+    assert not found.passed
+    assert found.max_ulp == np.inf
+    assert found.top1_agreement == 0.0
+
+
+def test_a_near_tie_is_called_a_tie_and_a_wrong_token_is_not() -> None:
+    tied = np.array([4.0, 4.0 - 1e-6, 0.0, 0.0])
+    found = compare((tied[[1, 0, 2, 3]], tied))
+    assert found.passed
+    assert (found.num_ties, found.top1_agreement) == (1, 1.0)
+    found = compare((np.array([4.5, 4.0, -2.0, 0.5]), REFERENCE), dtype="bf16")
+    assert (found.num_ties, found.top1_agreement) == (0, 0.0)
+    assert not found.passed
+
+
+def test_kl_divergence_is_that_of_the_softmax_distributions() -> None:
+    other = np.array([1.5, 3.0, -2.0, 0.0])
+    p, q = (np.exp(x) / np.exp(x).sum() for x in (REFERENCE, other))
+    assert compare((other, REFERENCE)).max_kl == pytest.approx(float((p * np.log(p / q)).sum()))
+
+
+def test_the_tolerance_knows_the_dtype_and_the_depth() -> None:
+    assert tolerance_ulp("bf16", 30) < tolerance_ulp("f16", 30) < tolerance_ulp("f32", 30)
+    assert tolerance_ulp("f32", 30) > tolerance_ulp("f32", 2)
