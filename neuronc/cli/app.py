@@ -21,7 +21,7 @@ from neuronc.errors import HostMemoryError, NeuroncError, PlanError, UsageError
 
 
 def version(*, _quiet: QuietFlag = False, _json: JsonFlag = False) -> Report:
-    """Print the versions that decide what neuronc compiles."""
+    """Print the versions of everything that compiles."""
     versions = installed_versions()
     return Report(command="version", data=dict(versions))
 

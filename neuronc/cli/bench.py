@@ -39,7 +39,7 @@ def bench(
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Measure time to first token, time per token and throughput."""
+    """Measure latency and throughput of an artifact."""
     from neuronc.artifact.manifest import WEIGHTS_DIR
     from neuronc.bench.run import run_benchmark
     from neuronc.bench.workload import Workload

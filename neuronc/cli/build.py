@@ -54,7 +54,7 @@ def build(
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Split, compile and verify: the whole way from a recipe or checkpoint to an artifact.
+    """Make a verified artifact of a recipe or checkpoint.
 
     An artifact that is there already is checked and kept when it is what was asked for.
     """

@@ -58,7 +58,7 @@ def compile_command(
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Compile a checkpoint or a split folder into an artifact, and verify it."""
+    """Compile a checkpoint or split folder, and verify it."""
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 

@@ -10,7 +10,9 @@ from neuronc.cli.output import Report
 from neuronc.errors import UsageError
 
 if TYPE_CHECKING:
-    from neuronc.runtime.text import TextCodec
+    from neuronc.artifact.manifest import Manifest
+    from neuronc.progress import Progress
+    from neuronc.runtime.request import SamplingParams
 
 EXAMPLES = (
     'neuronc generate artifact --prompt "What is the capital of France?" --max-new-tokens 16',
@@ -36,57 +38,79 @@ def generate(
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Answer prompts with an artifact; several prompts share its slots."""
-    from neuronc.artifact.manifest import WEIGHTS_DIR
+    """Answer prompts with an artifact.
+
+    Several prompts share its slots.
+    """
     from neuronc.cli.progress import make_progress
-    from neuronc.runtime.engine import Engine
-    from neuronc.runtime.request import Request, SamplingParams
-    from neuronc.runtime.session import Session
-    from neuronc.runtime.text import TextCodec, stop_token_ids
+    from neuronc.runtime.request import SamplingParams
 
     if not prompt:
         message = "--prompt is missing"
         raise UsageError(message, hint='pass --prompt "What is the capital of France?"')
-    progress = make_progress(quiet)
+    sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    answers, manifest = _answer(
+        artifact,
+        prompt,
+        sampling,
+        max_new_tokens=max_new_tokens,
+        use_chat=not no_chat,
+        progress=make_progress(quiet),
+    )
+    verified = bool((manifest.verification or {}).get("passed"))
+    data: dict[str, object] = {
+        "answers": answers,
+        "target": manifest.target,
+        "artifact_digest": manifest.digest,
+        "verified": verified,
+    }
+
+    def draw(console: Any) -> None:
+        for answer in answers:
+            console.print(answer["text"])
+
+    warnings = () if verified else ("this artifact is unverified",)
+    return Report(command="generate", data=data, text=draw, warnings=warnings)
+
+
+def _answer(
+    artifact: Path,
+    prompts: list[str],
+    sampling: "SamplingParams",
+    *,
+    max_new_tokens: int,
+    use_chat: bool,
+    progress: "Progress",
+) -> tuple[list[dict[str, object]], "Manifest"]:
+    """Run all prompts through one engine; one row per prompt."""
+    from neuronc.artifact.manifest import WEIGHTS_DIR
+    from neuronc.runtime.engine import Engine
+    from neuronc.runtime.request import Request
+    from neuronc.runtime.session import Session
+    from neuronc.runtime.text import TextCodec, stop_token_ids
+
     session = Session.open(artifact, progress=progress)
     codec = TextCodec.open(artifact / WEIGHTS_DIR)
-    sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    as_chat = use_chat and codec.has_chat_template
     requests = [
         Request(
             request_id=str(number),
-            prompt_ids=_encode(codec, text, chat=not no_chat),
+            prompt_ids=codec.chat(text) if as_chat else codec.encode(text),
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             stop_ids=stop_token_ids(artifact / WEIGHTS_DIR),
         )
-        for number, text in enumerate(prompt)
+        for number, text in enumerate(prompts)
     ]
     with progress.stage("generating"):
-        answers = Engine(session).run(requests)
-    texts = [codec.decode(answers[request.request_id]) for request in requests]
-    answered = [
+        new_ids = Engine(session).run(requests)
+    rows: list[dict[str, object]] = [
         {
-            "prompt": p,
-            "text": t,
-            "prompt_tokens": len(r.prompt_ids),
-            "new_tokens": len(answers[r.request_id]),
+            "prompt": text,
+            "text": codec.decode(new_ids[request.request_id]),
+            "prompt_tokens": len(request.prompt_ids),
+            "new_tokens": len(new_ids[request.request_id]),
         }
-        for p, t, r in zip(prompt, texts, requests, strict=True)
+        for text, request in zip(prompts, requests, strict=True)
     ]
-    data: dict[str, object] = {
-        "answers": answered,
-        "target": session.manifest.target,
-        "artifact_digest": session.manifest.digest,
-        "verified": bool((session.manifest.verification or {}).get("passed")),
-    }
-    warnings = () if data["verified"] else ("this artifact is unverified",)
-
-    def draw(console: Any) -> None:
-        for text in texts:
-            console.print(text)
-
-    return Report(command="generate", data=data, text=draw, warnings=warnings)
-
-
-def _encode(codec: "TextCodec", text: str, *, chat: bool) -> tuple[int, ...]:
-    return codec.chat(text) if chat and codec.has_chat_template else codec.encode(text)
+    return rows, session.manifest

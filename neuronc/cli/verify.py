@@ -29,7 +29,10 @@ def verify(
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Compare an artifact's logits with transformers', and record the result in it."""
+    """Compare an artifact's logits with transformers'.
+
+    The result is recorded in the artifact's manifest.
+    """
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
