@@ -4,8 +4,9 @@ Opening loads executables and weights; it never traces, lowers or compiles, and 
 """
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from neuronc.artifact.manifest import (
 )
 from neuronc.errors import InputError, PlanError
 from neuronc.lower.program_files import EXECUTABLE
-from neuronc.parallel.split_manifest import check_files, rank_file
+from neuronc.parallel.split_manifest import FileDigest, check_files, rank_file
 from neuronc.progress import SILENT, Progress
 from neuronc.runtime.weights import empty_cache, load_weights, rank_numbers
 from neuronc.targets.cpu import open_cpu, set_device_count
@@ -46,6 +47,7 @@ class Session:
         weights: list[Any],
         caches: list[Any],
         rank: list[Any],
+        checked: "Future[None]",
     ) -> None:
         self.manifest = manifest
         self.batch_size, self.max_length = manifest.batch_size, manifest.max_length
@@ -54,13 +56,17 @@ class Session:
         self.vocab_size = manifest.programs[0].signature.outputs[0].shape[1]
         self.load_s = 0.0
         self._programs, self._weights, self._caches, self._rank = programs, weights, caches, rank
+        self._checked = checked
 
     @classmethod
     def open(cls, folder: Path, *, progress: Progress = SILENT) -> Self:
         """Open the artifact in ``folder``; every file is compared with its digest.
 
+        Machine code is compared before it is loaded. Comparing the weights may go on while the
+        first program runs, and its numbers wait for it: none come from a changed file.
+
         Raises:
-            InputError: not an artifact, or a changed byte.
+            InputError: not an artifact, or a changed byte; for weights, the first call may raise it.
             ToolchainError: the executables were compiled for another machine or jaxlib.
         """
         begin = time.perf_counter()
@@ -68,18 +74,28 @@ class Session:
         _require_listed(folder, manifest)
         require_host(manifest.host)
         set_device_count(manifest.tp)
-        with progress.stage("opening the artifact"), ThreadPoolExecutor(max_workers=1) as pool:
-            checked = pool.submit(check_files, folder, manifest.files)
+        with progress.stage("opening the artifact"), _workers() as pool:
+            weight_files, others = _weights_apart(manifest)
+            check_files(folder, others)
+            checked = pool.submit(check_files, folder, weight_files)
+            opened = [
+                pool.submit(_open_program, folder, entry, manifest.tp)
+                for entry in manifest.programs
+            ]
             try:
-                specs = _inputs(manifest, "weight")
-                weights = load_weights(folder / WEIGHTS_DIR, specs, tp=manifest.tp)
-            finally:  # where loading failed too, a changed file is the better explanation
-                checked.result()
-            programs = _open_programs(folder, manifest)
+                weights = load_weights(
+                    folder / WEIGHTS_DIR, _inputs(manifest, "weight"), tp=manifest.tp
+                )
+            except Exception:
+                checked.result()  # a changed file is the better explanation
+                raise
+            programs = dict(future.result() for future in opened)
         caches = [empty_cache(spec, tp=manifest.tp) for spec in _inputs(manifest, "cache")]
         rank = [rank_numbers(spec, tp=manifest.tp) for spec in _inputs(manifest, "rank")]
-        session = cls(manifest, programs, weights, caches, rank)
+        session = cls(manifest, programs, weights, caches, rank, checked)
         session.load_s = time.perf_counter() - begin
+        if checked.done():
+            checked.result()
         return session
 
     def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> Array:
@@ -154,6 +170,7 @@ class Session:
         program = self._programs[phase, bucket]
         outputs = program(*self._weights, *self._caches, *self._rank, *data)
         self._caches = list(outputs[1:])
+        self._checked.result()
         return np.asarray(outputs[0])
 
 
@@ -162,14 +179,30 @@ def _inputs(manifest: Manifest, kind: str) -> tuple[TensorSpec, ...]:
     return tuple(t for t in manifest.programs[0].signature.inputs if t.kind == kind)
 
 
-def _open_programs(folder: Path, manifest: Manifest) -> dict[tuple[Phase, int], Program]:
-    """Load machine code: only after its digests were compared."""
-    return {
-        (entry.phase, entry.bucket): open_cpu(
-            (folder / _executable(entry)).read_bytes(), entry.signature, tp=manifest.tp
-        )
-        for entry in manifest.programs
-    }
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that may go on after the block: what was submitted is not waited for."""
+    pool = ThreadPoolExecutor(max_workers=3)  # one compares digests, two load programs
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _weights_apart(
+    manifest: Manifest,
+) -> tuple[tuple[FileDigest, ...], tuple[FileDigest, ...]]:
+    """The digests of the rank files, which are large, and of everything else, which is not."""
+    ranks = {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
+    return (
+        tuple(file for file in manifest.files if file.path in ranks),
+        tuple(file for file in manifest.files if file.path not in ranks),
+    )
+
+
+def _open_program(folder: Path, entry: ProgramEntry, tp: int) -> tuple[tuple[Phase, int], Program]:
+    program = open_cpu((folder / _executable(entry)).read_bytes(), entry.signature, tp=tp)
+    return (entry.phase, entry.bucket), program
 
 
 def _executable(entry: ProgramEntry) -> str:

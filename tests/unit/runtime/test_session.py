@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,19 @@ def test_program_outside_the_artifact_is_not_loaded(tiny_artifact: Path, tmp_pat
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="outside the folder"):
         Session.open(folder)
+
+
+def test_no_numbers_come_out_before_the_weights_are_compared() -> None:
+    session = open_toy()
+    compared: Future[None] = Future()
+    session._checked = compared
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        logits = pool.submit(session.prefill, 0, (1,))
+        with pytest.raises(TimeoutError):
+            logits.result(timeout=0.2)
+        compared.set_exception(InputError("rank-0: digest mismatch", hint="make it again"))
+        with pytest.raises(InputError, match="digest mismatch"):
+            logits.result()
 
 
 def test_changed_weights_are_the_reason_given_even_where_they_cannot_be_loaded(
