@@ -10,6 +10,7 @@ from neuronc.artifact.manifest import (
     WEIGHTS_DIR,
     Manifest,
     ProgramEntry,
+    program_entry,
 )
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.folder import read_config
@@ -18,7 +19,7 @@ from neuronc.parallel.split_manifest import FileDigest, SplitManifest
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
 from neuronc.tools import tool_versions
-from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
+from neuronc.trace.program_spec import ProgramSpec
 
 
 def make_manifest(
@@ -30,7 +31,7 @@ def make_manifest(
     request: dict[str, Any],
 ) -> Manifest:
     """The manifest of the artifact whose files lie in ``folder``."""
-    programs = tuple(_take_program(folder, spec) for spec in specs)
+    programs = tuple(take_program(folder, spec) for spec in specs)
     weights_dir = folder / WEIGHTS_DIR
     files = digest_files(folder, known=weights)
     return Manifest(
@@ -68,9 +69,9 @@ def digest_files(folder: Path, *, known: SplitManifest | None = None) -> tuple[F
     return tuple(found)
 
 
-def _take_program(folder: Path, spec: ProgramSpec) -> ProgramEntry:
-    """The entry of one program; its signature moves from a file into the manifest."""
-    path = folder / PROGRAMS_DIR / spec.name / SIGNATURE
-    signature = signature_from_dict(json.loads(path.read_text(encoding="utf-8")))
+def take_program(folder: Path, program: ProgramSpec | ProgramEntry) -> ProgramEntry:
+    """The entry of a program just compiled; its signature moves from a file into the manifest."""
+    path = folder / PROGRAMS_DIR / program.name / SIGNATURE
+    data = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    return ProgramEntry(name=spec.name, phase=spec.phase, bucket=spec.bucket, signature=signature)
+    return program_entry(data, name=program.name, phase=program.phase, bucket=program.bucket)

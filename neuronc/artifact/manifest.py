@@ -14,6 +14,7 @@ from typing import Any
 from neuronc.errors import InputError
 from neuronc.parallel.split_manifest import FileDigest
 from neuronc.trace.program_spec import (
+    MergedWeights,
     Phase,
     ProgramSignature,
     signature_from_dict,
@@ -29,12 +30,18 @@ PROGRAMS_DIR = "programs"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgramEntry:
-    """One compiled program: files are ``programs/NAME/...``."""
+    """One compiled program: files are ``programs/NAME/...``.
+
+    Attributes:
+        signature: Of the program's StableHLO and HLO.
+        merged_weights: Weights that the executable takes as one input.
+    """
 
     name: str
     phase: Phase
     bucket: int
     signature: ProgramSignature
+    merged_weights: MergedWeights = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +121,24 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(message, hint="copy the artifact again, or compile it again") from error
 
 
+def program_entry(data: Mapping[str, Any], *, name: str, phase: Phase, bucket: int) -> ProgramEntry:
+    """The entry whose signature and merged weights are ``data``.
+
+    Raises:
+        ValueError: a weight is merged that is none of the program's, or twice.
+    """
+    signature = signature_from_dict(data)
+    merged = tuple(tuple(group) for group in data.get("merged_weights", ()))
+    names = [name for group in merged for name in group]
+    unknown = set(names) - {t.name for t in signature.inputs if t.kind == "weight"}
+    if unknown or len(names) > len(set(names)) or () in merged:
+        message = f"program {name!r} merges weights {sorted(unknown) or 'twice'}"
+        raise ValueError(message)
+    return ProgramEntry(
+        name=name, phase=phase, bucket=bucket, signature=signature, merged_weights=merged
+    )
+
+
 def _check_format(path: Path, found: object) -> None:
     if not isinstance(found, int) or not MIN_READABLE_FORMAT <= found <= FORMAT:
         message = (
@@ -141,6 +166,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
                 "phase": p.phase,
                 "bucket": p.bucket,
                 **signature_to_dict(p.signature),
+                "merged_weights": [list(group) for group in p.merged_weights],
             }
             for p in manifest.programs
         ],
@@ -152,9 +178,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
 
 def _from_dict(data: Mapping[str, Any]) -> Manifest:
     programs = tuple(
-        ProgramEntry(
-            name=p["name"], phase=p["phase"], bucket=p["bucket"], signature=signature_from_dict(p)
-        )
+        program_entry(p, name=p["name"], phase=p["phase"], bucket=p["bucket"])
         for p in data["programs"]
     )
     return Manifest(

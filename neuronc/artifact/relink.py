@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuronc.artifact.atomic import atomic_folder
-from neuronc.artifact.contents import digest_files
+from neuronc.artifact.contents import digest_files, take_program
 from neuronc.artifact.link import link_tree
 from neuronc.artifact.manifest import PROGRAMS_DIR, Manifest, read_manifest, write_manifest
 from neuronc.lower.jobs import ProgramJob, run_jobs
-from neuronc.lower.program_files import EXECUTABLE, SIGNATURE
+from neuronc.lower.program_files import EXECUTABLE
 from neuronc.parallel.split_manifest import check_files
 from neuronc.progress import SILENT, Progress
 from neuronc.targets.host import describe_host
@@ -34,10 +34,12 @@ def relink(folder: Path, *, progress: Progress = SILENT) -> Manifest:
             signature = signature_to_dict(entry.signature)
             jobs.append(ProgramJob(name=entry.name, tp=manifest.tp, signature=signature))
         run_jobs(jobs, staging / PROGRAMS_DIR, progress=progress)
-        for leftover in staging.rglob(SIGNATURE):
-            leftover.unlink()
         fresh = replace(
-            manifest, host=describe_host(), files=digest_files(staging), verification=None
+            manifest,
+            programs=tuple(take_program(staging, entry) for entry in manifest.programs),
+            host=describe_host(),
+            files=digest_files(staging),
+            verification=None,
         )
         write_manifest(fresh, staging)
     return fresh

@@ -6,8 +6,9 @@ JSON ``{name: {"dtype", "shape", "data_offsets": [begin, end]}}``, then the valu
 
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ class StoredTensor:
     path: Path
     offset: int
 
+    @property
+    def end(self) -> int:
+        """Offset of the byte after the last."""
+        return self.offset + self.info.size_bytes
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SafetensorsReader:
@@ -45,6 +51,18 @@ class SafetensorsReader:
         if name not in self.stored:
             raise no_such_tensor(name, self.stored, subject=self.folder)
         return _map_tensor(self.stored[name])
+
+    def read_rows(self, names: Sequence[str]) -> "np.ndarray[Any, Any]":
+        """Tensors ``[rows_i, ...]`` one after the other.
+
+        A view, as `read` gives, where they lie so in one file; else a copy.
+        """
+        parts = [self.read(name) for name in names]
+        stored = [self.stored[name] for name in names]
+        if any(a.path != b.path or a.end != b.offset for a, b in pairwise(stored)):
+            return np.concatenate(parts)
+        shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+        return _map_tensor(replace(stored[0], info=replace(stored[0].info, shape=shape)))
 
 
 def _map_tensor(stored: StoredTensor) -> "np.ndarray[Any, Any]":

@@ -52,7 +52,10 @@ def make_program(job: dict[str, object], folder: Path) -> None:
     else:
         text, signature = _trace_and_lower(job, folder)
     _say("compiling")
-    (folder / EXECUTABLE).write_bytes(compile_cpu(text, signature, tp=tp))
+    executable, merged = compile_cpu(text, signature, tp=tp)
+    (folder / EXECUTABLE).write_bytes(executable)
+    described = {**signature_to_dict(signature), "merged_weights": merged}
+    (folder / SIGNATURE).write_text(json.dumps(described))
 
 
 def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, ProgramSignature]:
@@ -75,7 +78,6 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     dump.write("hlo.pb", lambda: proto)
     (folder / STABLEHLO).write_text(text, encoding="utf-8")
     (folder / HLO).write_bytes(proto)
-    (folder / SIGNATURE).write_text(json.dumps(signature_to_dict(traced.signature)))
     return text, traced.signature
 
 

@@ -4,9 +4,10 @@ Opening loads executables and weights; it never traces, lowers or compiles, and 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,8 +27,9 @@ from neuronc.parallel.split_manifest import FileDigest, check_files, rank_file
 from neuronc.progress import SILENT, Progress
 from neuronc.runtime.weights import empty_cache, load_weights, rank_numbers
 from neuronc.targets.cpu import open_cpu, set_device_count
+from neuronc.targets.cpu_merge import merge_inputs
 from neuronc.targets.host import require_host
-from neuronc.trace.program_spec import Phase, TensorSpec
+from neuronc.trace.program_spec import MergedWeights, Phase, TensorSpec
 
 Array = np.ndarray[Any, Any]
 Program = Callable[..., Any]
@@ -43,8 +45,7 @@ class Session:
     def __init__(
         self,
         manifest: Manifest,
-        programs: dict[tuple[Phase, int], Program],
-        weights: list[Any],
+        programs: Mapping[tuple[Phase, int], Program],
         caches: list[Any],
         rank: list[Any],
         checked: "Future[None]",
@@ -55,7 +56,7 @@ class Session:
         self.decode_buckets = manifest.decode_buckets
         self.vocab_size = manifest.programs[0].signature.outputs[0].shape[1]
         self.load_s = 0.0
-        self._programs, self._weights, self._caches, self._rank = programs, weights, caches, rank
+        self._programs, self._caches, self._rank = programs, caches, rank
         self._checked = checked
 
     @classmethod
@@ -83,16 +84,17 @@ class Session:
                 for entry in manifest.programs
             ]
             try:
-                weights = load_weights(
-                    folder / WEIGHTS_DIR, _inputs(manifest, "weight"), tp=manifest.tp
-                )
+                weights = _load_weights(folder, manifest)
             except Exception:
                 checked.result()  # a changed file is the better explanation
                 raise
-            programs = dict(future.result() for future in opened)
+            programs = {
+                (entry.phase, entry.bucket): partial(code.result(), *weights[entry.merged_weights])
+                for entry, code in zip(manifest.programs, opened, strict=True)
+            }
         caches = [empty_cache(spec, tp=manifest.tp) for spec in _inputs(manifest, "cache")]
         rank = [rank_numbers(spec, tp=manifest.tp) for spec in _inputs(manifest, "rank")]
-        session = cls(manifest, programs, weights, caches, rank, checked)
+        session = cls(manifest, programs, caches, rank, checked)
         session.load_s = time.perf_counter() - begin
         if checked.done():
             checked.result()
@@ -168,7 +170,7 @@ class Session:
 
     def _run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
         program = self._programs[phase, bucket]
-        outputs = program(*self._weights, *self._caches, *self._rank, *data)
+        outputs = program(*self._caches, *self._rank, *data)
         self._caches = list(outputs[1:])
         self._checked.result()
         return np.asarray(outputs[0])
@@ -200,9 +202,18 @@ def _weights_apart(
     )
 
 
-def _open_program(folder: Path, entry: ProgramEntry, tp: int) -> tuple[tuple[Phase, int], Program]:
-    program = open_cpu((folder / _executable(entry)).read_bytes(), entry.signature, tp=tp)
-    return (entry.phase, entry.bucket), program
+def _open_program(folder: Path, entry: ProgramEntry, tp: int) -> Program:
+    signature = merge_inputs(entry.signature, entry.merged_weights)
+    return open_cpu((folder / _executable(entry)).read_bytes(), signature, tp=tp)
+
+
+def _load_weights(folder: Path, manifest: Manifest) -> dict[MergedWeights, list[Any]]:
+    """The weights as the programs take them: once, unless programs differ in what they merge."""
+    signatures = {entry.merged_weights: entry.signature for entry in manifest.programs}
+    return {
+        merged: load_weights(folder / WEIGHTS_DIR, signature, merged, tp=manifest.tp)
+        for merged, signature in signatures.items()
+    }
 
 
 def _executable(entry: ProgramEntry) -> str:

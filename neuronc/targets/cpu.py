@@ -18,20 +18,26 @@ from jax.sharding import PartitionSpec as P
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import CompilerError, InputError, ToolchainError
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
+from neuronc.targets.cpu_merge import merge_inputs, merge_linears
 from neuronc.targets.cpu_rewrites import rewrite_for_cpu
-from neuronc.trace.program_spec import ProgramSignature, TensorSpec
+from neuronc.trace.program_spec import MergedWeights, ProgramSignature, TensorSpec
 
 AXIS = "tp"
 _PAYLOAD_PACKAGES = ("jax", "jaxlib", "numpy", "ml_dtypes")
 
 
-def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> bytes:
-    """Compile one rank's StableHLO ``text`` for ``tp`` ranks; returns the serialized executable.
+def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> tuple[bytes, MergedWeights]:
+    """Compile one rank's StableHLO ``text`` for ``tp`` ranks.
+
+    Returns:
+        The serialized executable, and the weights it takes merged: see `merge_inputs`.
 
     Raises:
         CompilerError: XLA refuses the program.
     """
     mesh = make_mesh(tp)
+    text, merged = merge_linears(text, signature)
+    signature = merge_inputs(signature, merged)
     function = jax.shard_map(
         as_jax_function(rewrite_for_cpu(text, signature), signature),
         mesh=mesh,
@@ -53,7 +59,7 @@ def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> bytes:
             message, hint="pass --dump-ir DIR and report the lowered text"
         ) from error
     payload, _, _ = serialize_executable.serialize(compiled)
-    return bytes(payload)
+    return bytes(payload), merged
 
 
 COMPILER_OPTIONS: dict[str, Any] = {
@@ -65,6 +71,8 @@ COMPILER_OPTIONS: dict[str, Any] = {
 
 def open_cpu(payload: bytes, signature: ProgramSignature, *, tp: int) -> Callable[..., Any]:
     """Load an executable made by `compile_cpu`; call it with global arrays in signature order.
+
+    ``signature`` is what `merge_inputs` makes of the program's.
 
     Raises:
         InputError: the payload is not an executable of ours.

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 Phase = Literal["prefill", "decode"]
 
+MergedWeights = tuple[tuple[str, ...], ...]
+"""Groups of weights that an executable takes as one, each laid after the one before."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgramSpec:

@@ -146,6 +146,20 @@ def test_a_damaged_manifest_is_refused(artifact: Path, text: str) -> None:
         Session.open(artifact)
 
 
+@pytest.mark.parametrize("groups", [[["made.up"]], [["keys.0"]], [[]], "twice"])
+def test_merged_weights_that_the_program_has_not_are_a_damaged_manifest(
+    artifact: Path, groups: Any
+) -> None:
+    def edit(manifest: dict[str, Any]) -> None:
+        there = manifest["programs"][0]["merged_weights"]
+        assert there  # q, k, v and gate, up of every layer
+        manifest["programs"][0]["merged_weights"] = there * 2 if groups == "twice" else groups
+
+    edit_manifest(artifact, edit)
+    with pytest.raises(InputError, match=r"damaged.*merges weights"):
+        Session.open(artifact)
+
+
 def test_relink_keeps_the_ir_and_refuses_changed_ir(artifact: Path) -> None:
     path = artifact / "programs" / "prefill_8" / "program.mlir"
     path.write_text(path.read_text() + "\n")

@@ -63,7 +63,7 @@ def open_toy(
     cache = np.full((batch_size, max_length), PADDING, dtype=np.int32)
     checked: Future[None] = Future()
     checked.set_result(None)
-    return Session(manifest, programs, [], [cache], [], checked)
+    return Session(manifest, programs, [cache], [], checked)
 
 
 def _manifest(specs: tuple[ProgramSpec, ...]) -> Manifest:
