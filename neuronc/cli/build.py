@@ -23,7 +23,7 @@ from neuronc.cli.options import (
     require_out,
 )
 from neuronc.cli.output import Report
-from neuronc.cli.split import describe_split
+from neuronc.cli.split import describe_padding, describe_split
 from neuronc.cli.verify import describe_verification
 from neuronc.recipe import Recipe, load_recipe, merge_flags
 
@@ -108,13 +108,12 @@ def report_built(command: str, built: "Built") -> Report:
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs
 
-        weights = describe_split(built.split)
         pairs = {
             "artifact": str(built.folder),
             "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
             "programs": ", ".join(p.name for p in manifest.programs),
             "slots": f"{manifest.batch_size} of {manifest.max_length} tokens",
-            "padding": str(weights["padding"]),
+            "padding": describe_padding(built.split.padding),
             "digest": manifest.digest[:16],
             "took": "nothing to do" if built.reused else f"{built.elapsed_s:.1f} s",
             "verification": describe_verification(manifest.verification),

@@ -1,5 +1,6 @@
 """neuronc split: one safetensors file per rank."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,7 @@ from neuronc.cli.output import Report
 from neuronc.recipe import Recipe, merge_flags
 
 if TYPE_CHECKING:
+    from neuronc.parallel.cost import PaddingCost
     from neuronc.parallel.split_manifest import SplitManifest
 
 EXAMPLES = (
@@ -48,7 +50,37 @@ def split(
     )
     folder = require_out(recipe.out)
     manifest = pipeline.split(recipe, folder, overwrite=overwrite, progress=make_progress(quiet))
-    return Report(command="split", data={"path": str(folder), **describe_split(manifest)})
+    return report_split(manifest, folder)
+
+
+def report_split(manifest: "SplitManifest", folder: Path) -> Report:
+    """The report of a split that lies in ``folder``."""
+    data = {"path": str(folder), **describe_split(manifest)}
+
+    def draw(console: object) -> None:
+        from neuronc.cli.tables import draw_pairs
+
+        sizes = [f.size_bytes / 1e6 for f in manifest.files if f.path.startswith("rank-")]
+        pairs = {
+            "weights": str(folder),
+            "source": manifest.source,
+            "ranks": f"tp={manifest.tp}, {manifest.dtype}, {max(sizes):.1f} MB each",
+            "tensors": str(len(manifest.tensors)),
+            "padding": describe_padding(manifest.padding),
+        }
+        draw_pairs(console, pairs)
+
+    return Report(command="split", data=data, text=draw)
+
+
+def describe_padding(cost: "PaddingCost") -> str:
+    """What padding and replication add, in one line."""
+    params = 100 * (cost.split_params / cost.model_params - 1)
+    flops = 100 * (cost.flops_ratio - 1)
+    heads = f"{cost.extra_q_heads} query and {cost.extra_kv_heads} KV heads added"
+    if not cost.extra_q_heads and not cost.extra_kv_heads:
+        heads = "no heads added"
+    return f"{heads}; over all ranks {params:+.1f} % parameters, {flops:+.1f} % FLOPs"
 
 
 def describe_split(manifest: "SplitManifest") -> dict[str, object]:
