@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neuronc.artifact.atomic import atomic_folder, check_output
 from neuronc.artifact.contents import make_manifest
-from neuronc.artifact.link import link_tree
+from neuronc.artifact.link import link_files
 from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
     WEIGHTS_DIR,
@@ -233,7 +233,7 @@ def _put_weights(
         )
         raise PlanError(message, hint="split the checkpoint again, or pass what it was split for")
     check_files(source, manifest.files)
-    link_tree(source, weights_dir)
+    link_files(source, weights_dir, [SPLIT_FILE, *(file.path for file in manifest.files)])
     return None, manifest
 
 

@@ -16,6 +16,8 @@ DTYPE_CHOICES: tuple[str, ...] = get_args(DtypeChoice)
 TARGET_NAMES: tuple[str, ...] = get_args(TargetName)
 
 _INTS = ("tp", "batch_size", "max_length")
+_LARGEST = 2**31 - 1  # positions are i32
+_MAX_RECIPE_BYTES = 1_000_000
 _INT_LISTS = ("prefill_buckets", "decode_buckets")
 _CHOICES = {"dtype": DTYPE_CHOICES, "target": TARGET_NAMES}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -93,6 +95,12 @@ def merge_flags(recipe: Recipe, **overrides: Any) -> Recipe:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would make us wait without end
+            message = f"recipe {path} is not a file"
+            raise InputError(message, hint="pass the path of a .toml file")
+        if path.stat().st_size > _MAX_RECIPE_BYTES:
+            message = f"recipe {path} has {path.stat().st_size} bytes; a recipe has a few lines"
+            raise InputError(message, hint="pass the path of a .toml file")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         message = f"recipe {path} cannot be read: {error.strerror}"
@@ -100,7 +108,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         message = f"recipe {path} is not UTF-8 text: byte {error.start} is invalid"
         raise InputError(message, hint="a recipe is a TOML text file") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of TOML, or of a number with 5000 digits
         message = f"recipe {path} is not valid TOML: {error}"
         raise InputError(
             message, hint='a line reads key = value; text stands in "quotes"'
@@ -117,7 +125,7 @@ def _unknown_key(table: dict[str, Any]) -> _Problem:
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            return f"unknown key {key!r}", hint
+            return f"unknown key {key[:80]!r}", hint
     return None
 
 
@@ -150,12 +158,15 @@ def _from_table(table: dict[str, Any]) -> Recipe:
 
 
 def _impossible_value(recipe: Recipe) -> _Problem:
+    for key in ("checkpoint", "revision", "out"):
+        if "\0" in str(getattr(recipe, key)):
+            return f"{key} holds a NUL character", "no file has one in its name"
     if not recipe.checkpoint:
         return "checkpoint is empty", "name a folder, a .gguf file, a Hub id or package:NAME/FILE"
     for key in _INTS:
         value = getattr(recipe, key)
-        if value is not None and value < 1:
-            return f"{key} is {value}; it must be at least 1", f"raise {key}"
+        if value is not None and not 1 <= value <= _LARGEST:
+            return f"{key} is {value}; expected 1 to {_LARGEST}", f"change {key}"
     for key, choices in _CHOICES.items():
         if getattr(recipe, key) not in choices:
             return f"{key} is {getattr(recipe, key)!r}", f"choose one of {', '.join(choices)}"

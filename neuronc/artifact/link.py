@@ -2,20 +2,27 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def link_tree(source: Path, destination: Path) -> None:
-    """Mirror ``source`` at ``destination``: hard links where the disk allows, copies elsewhere.
+def link_files(source: Path, destination: Path, names: Iterable[str]) -> None:
+    """Put files of ``source`` at ``destination``: hard links where the disk allows, else copies.
 
     A hard link is the same bytes under a second name: changing one in place changes the other,
     and the digests of both then say so.
+
+    Args:
+        source: A folder whose files were compared with their digests.
+        destination: A folder that exists.
+        names: Paths relative to both, of files that are known not to leave ``source``; what else
+            lies there stays behind.
     """
-
-    def link(one: str, other: str) -> None:
+    for name in names:
+        place = destination / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file = (source / name).resolve()  # never the link itself, which would lead out again
         try:
-            os.link(one, other)
+            os.link(file, place)
         except OSError:
-            shutil.copyfile(one, other)
-
-    shutil.copytree(source, destination, copy_function=link, dirs_exist_ok=True)
+            shutil.copyfile(file, place)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from neuronc.artifact.manifest_check import check_manifest
 from neuronc.errors import InputError
 from neuronc.parallel.split_manifest import FileDigest
 from neuronc.trace.program_spec import (
@@ -110,13 +111,18 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     try:
+        if path.exists() and not (path.is_file() and path.resolve().parent == folder.resolve()):
+            message = "it is not a file of this folder"
+            raise ValueError(message)
         data = json.loads(path.read_text(encoding="utf-8"))
         _check_format(path, data["format"])
-        return _from_dict(data)
+        manifest = _from_dict(data)
+        check_manifest(manifest)
+        return manifest
     except (FileNotFoundError, NotADirectoryError) as error:
         message = f"{folder} is not an artifact: it has no {MANIFEST_FILE}"
         raise InputError(message, hint="make one with neuronc compile or neuronc build") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{path} is damaged: {error!r}"
         raise InputError(message, hint="copy the artifact again, or compile it again") from error
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neuronc.artifact.atomic import atomic_folder
 from neuronc.artifact.contents import digest_files, take_program
-from neuronc.artifact.link import link_tree
+from neuronc.artifact.link import link_files
 from neuronc.artifact.manifest import PROGRAMS_DIR, Manifest, read_manifest, write_manifest
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.lower.program_files import EXECUTABLE
@@ -27,10 +27,9 @@ def relink(folder: Path, *, progress: Progress = SILENT) -> Manifest:
     kept = tuple(f for f in manifest.files if Path(f.path).name != EXECUTABLE)
     check_files(folder, kept)
     with atomic_folder(folder, overwrite=True) as staging:
-        link_tree(folder, staging)
+        link_files(folder, staging, [file.path for file in kept])
         jobs = []
         for entry in manifest.programs:
-            (staging / PROGRAMS_DIR / entry.name / EXECUTABLE).unlink(missing_ok=True)
             signature = signature_to_dict(entry.signature)
             jobs.append(ProgramJob(name=entry.name, tp=manifest.tp, signature=signature))
         run_jobs(jobs, staging / PROGRAMS_DIR, progress=progress)

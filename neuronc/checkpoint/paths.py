@@ -94,6 +94,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         with reading(path):
             found = json.loads(path.read_bytes())
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         message = f"{path} is not valid JSON: {error}"
         raise InputError(message, hint="download the file again") from error

@@ -119,12 +119,12 @@ def _header_length(path: Path, length: bytes, file_bytes: int) -> int:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        message = f"{twice!r} occurs twice"
-        raise ValueError(message)
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            message = f"{name!r} occurs twice"
+            raise ValueError(message)
+        found[name] = value
     return found
 
 

@@ -17,7 +17,7 @@ from neuronc.cli import bench, build, generate, output, split, verify
 from neuronc.cli import compile as compile_module
 from neuronc.cli.options import JsonFlag, QuietFlag
 from neuronc.cli.output import Failure, Report
-from neuronc.errors import HostMemoryError, NeuroncError, PlanError, UsageError
+from neuronc.errors import HostMemoryError, InputError, NeuroncError, PlanError, UsageError
 
 
 def version(*, _quiet: QuietFlag = False, _json: JsonFlag = False) -> Report:
@@ -168,6 +168,8 @@ _OS_ERRORS: dict[int, tuple[type[NeuroncError], str]] = {
     errno.EDQUOT: (PlanError, "free disk space, or write to another disk"),
     errno.EACCES: (UsageError, "check the permissions, or choose another folder"),
     errno.EPERM: (UsageError, "check the permissions, or choose another folder"),
+    errno.ENAMETOOLONG: (InputError, "use a shorter name"),
+    errno.ELOOP: (InputError, "a link leads back to itself: remove it"),
     errno.EROFS: (UsageError, "choose a folder on a disk that can be written"),
 }
 

@@ -3,6 +3,7 @@
 Only names are looked at here; shapes and tensors too many are the plan's matter.
 """
 
+import itertools
 import re
 from collections.abc import Collection
 
@@ -56,11 +57,12 @@ def _check_layers(names: Collection[str], config: ModelConfig, source: str) -> N
     for name in names:
         if match := _LAYER.fullmatch(name):
             layers.setdefault(int(match[1]), set()).add(match[2])
-    if layers and (lost := set(range(config.num_layers)) - layers.keys()):
-        raise _incomplete(source, f"layer {min(lost)} of {config.num_layers}")
-    if extra := layers.keys() - set(range(config.num_layers)):
+    if extra := [number for number in layers if number >= config.num_layers]:
         message = f"{source} has a layer {max(extra)}; config.json says {config.num_layers} layers"
         raise InputError(message, hint="use the config.json that belongs to the weights")
+    if layers and len(layers) < config.num_layers:
+        lost = next(number for number in itertools.count() if number not in layers)
+        raise _incomplete(source, f"layer {lost} of {config.num_layers}")
     kinds = {frozenset(found) for found in layers.values()}
     for number, found in sorted(layers.items()):
         for kind in kinds:

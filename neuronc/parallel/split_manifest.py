@@ -8,14 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.paths import read_json_object, writing
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
-from neuronc.parallel.rules import ParamRule, Piece
+from neuronc.parallel.rules import ParamRule, Piece, Role
 
 SPLIT_FORMAT = 1
 SPLIT_FILE = "split.json"
@@ -110,12 +110,15 @@ def read_split_manifest(folder: Path) -> SplitManifest:
         raise InputError(message, hint="run neuronc split again with this version")
     try:
         manifest = _manifest_from_dict(data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from error
     listed = {file.path for file in manifest.files}
     for name in map(rank_file, range(manifest.tp)):
         if name not in listed:
             raise _damaged(path, f"tp={manifest.tp}, but it does not list {name}")
+    for name, tensor in manifest.tensors.items():
+        if not _is_layout(tensor.rule, manifest.tp):
+            raise _damaged(path, f"tensor {name!r} is laid out as {str(tensor.rule)[:200]}")
     return manifest
 
 
@@ -154,13 +157,22 @@ def _check_file(folder: Path, file: FileDigest) -> None:
 
 
 def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
+    padding = PaddingCost(**data["padding"])
+    whole = (data["tp"], padding.model_params, *(f["size_bytes"] for f in data["files"]))
+    for number, least in zip(whole, (1, 1, *(0 for _ in data["files"])), strict=True):
+        if type(number) is not int or number < least:
+            message = f"{number!r} is not a count"
+            raise ValueError(message)
+    if not isinstance(padding.flops_ratio, float | int) or not data["tensors"]:
+        message = "no tensors, or a padding that is no number"
+        raise ValueError(message)
     return SplitManifest(
         source=str(data["source"]),
-        tp=int(data["tp"]),
+        tp=data["tp"],
         dtype=DTYPES[data["dtype"]].name,
-        padding=PaddingCost(**data["padding"]),
+        padding=padding,
         files=tuple(
-            FileDigest(path=str(f["path"]), size_bytes=int(f["size_bytes"]), sha256=f["sha256"])
+            FileDigest(path=str(f["path"]), size_bytes=f["size_bytes"], sha256=f["sha256"])
             for f in data["files"]
         ),
         tensors={n: _tensor_from_dict(n, t) for n, t in data["tensors"].items()},
@@ -181,3 +193,19 @@ def _tensor_from_dict(name: str, data: Mapping[str, Any]) -> SplitTensor:
         name=name, role=data["role"], shape=tuple(data["shape"]), dim=data["dim"], ranks=ranks
     )
     return SplitTensor(rule=rule, sha256=data["sha256"])
+
+
+def _is_layout(rule: ParamRule, tp: int) -> bool:
+    """Whether every rank gets pieces of the tensor, of one length together."""
+    sizes = rule.shape
+    if rule.role not in get_args(Role) or any(type(n) is not int or n < 0 for n in sizes):
+        return False
+    if rule.dim is None:
+        return not rule.ranks
+    if type(rule.dim) is not int or not 0 <= rule.dim < len(sizes) or len(rule.ranks) != tp:
+        return False
+    size = sizes[rule.dim]
+    pieces = [piece for rank in rule.ranks for piece in rank]
+    inside = all(p.start is None or 0 <= p.start <= size - p.length for p in pieces)
+    even = len({sum(p.length for p in rank) for rank in rule.ranks}) == 1
+    return inside and even and all(p.length > 0 for p in pieces)

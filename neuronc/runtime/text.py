@@ -70,7 +70,15 @@ class TextCodec:
         except UnicodeEncodeError as error:  # bytes of a terminal that are no UTF-8
             message = f"the prompt is not valid Unicode: {error.reason} at {error.start}"
             raise UsageError(message, hint="pass the prompt as UTF-8") from error
-        return tuple(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+        try:
+            found = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the Rust side is no Exception
+            message = f"the model's tokenizer failed: {type(error).__name__}: {error}"
+            hint = "use the tokenizer.json that came with the model"
+            raise InputError(message, hint=hint) from error
+        return tuple(found.ids)
 
 
 def stop_token_ids(folder: Path) -> frozenset[int]:
@@ -83,7 +91,7 @@ def stop_token_ids(folder: Path) -> frozenset[int]:
     for name in ("generation_config.json", "config.json"):
         eos = _read_optional(folder, name).get("eos_token_id")
         ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        if not all(isinstance(token, int) for token in ids):
+        if not all(type(token) is int and 0 <= token < 2**31 for token in ids):
             message = f"{folder / name} has eos_token_id {eos!r}; expected a token id or a list"
             raise InputError(message, hint="use the file that came with the model")
         found.update(ids)

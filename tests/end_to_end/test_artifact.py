@@ -160,6 +160,53 @@ def test_merged_weights_that_the_program_has_not_are_a_damaged_manifest(
         Session.open(artifact)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("tp",), "2"), (("tp",), 10**30), (("tp",), True), (("batch_size",), 0),
+        (("batch_size",), 3), (("max_length",), 128), (("dtype",), ["f32"]), (("target",), 1),
+        (("model",), None), (("tool_versions",), "x"), (("host",), {}), (("host", "isa"), [1]),
+        (("verification",), "yes"), (("programs", 0, "name"), "../../../victim"),
+        (("programs", 0, "phase"), []), (("programs", 2, "bucket"), 64), (("programs", 2, "bucket"), 1.5),
+        (("programs", 0, "outputs"), []), (("programs", 0, "inputs", 0, 0), None),
+        (("programs", 0, "inputs", 0, 1), "x"), (("programs", 0, "inputs", 0, 2), [-1]),
+        (("programs", 0, "inputs", 0, 3), "nope"), (("programs", 0, "aliases"), {"1": 999}),
+        (("files", 0, "path"), {}), (("files", 0, "size_bytes"), -1), (("files", 0, "sha256"), "x"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_cannot_be_is_refused_by_every_reader(
+    artifact: Path, place: tuple[Any, ...], value: object
+) -> None:
+    def spoil(manifest: dict[str, Any]) -> None:
+        inner: Any = manifest
+        for key in place[:-1]:
+            inner = inner[key]
+        assert inner[place[-1]] != value
+        inner[place[-1]] = value
+
+    victim = artifact.parent.parent / "victim"
+    victim.mkdir(exist_ok=True)
+    (victim / "cpu.exe").write_text("mine")
+    edit_manifest(artifact, spoil)
+    before = {p: p.read_bytes() for p in artifact.rglob("*") if p.is_file()}
+    for read in (Session.open, relink):
+        with pytest.raises(InputError, match=r"manifest\.json is damaged"):
+            read(artifact)
+    assert {p: p.read_bytes() for p in artifact.rglob("*") if p.is_file()} == before
+    assert [p.name for p in victim.iterdir()] == ["cpu.exe"]
+
+
+def test_relink_leaves_behind_what_the_manifest_does_not_list(artifact: Path) -> None:
+    secret = artifact.parent / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("k")
+    (artifact / "weights" / "link").symlink_to(secret)
+    fresh = relink(artifact)
+    assert not (artifact / "weights" / "link").exists()
+    assert all("key" not in file.path for file in fresh.files)
+    Session.open(artifact).prefill(0, (1,))
+
+
 def test_relink_keeps_the_ir_and_refuses_changed_ir(artifact: Path) -> None:
     path = artifact / "programs" / "prefill_8" / "program.mlir"
     path.write_text(path.read_text() + "\n")

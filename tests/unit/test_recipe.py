@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,25 @@ def test_shipped_recipe_loads_and_is_named_for_what_it_builds(path: Path) -> Non
     recipe = load_recipe(path)
     assert path.stem.endswith(f"_{recipe.target}_tp{recipe.tp}")
     assert f"({path.relative_to(RECIPES)})" in (RECIPES / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'checkpoint = "a\\u0000b"',
+        'checkpoint = "a/b"\nout = "a\\u0000b"',
+        'checkpoint = "a/b"\ntp = ' + "9" * 5000,
+        'checkpoint = "a/b"\ntp = 99999999999',
+        "x = " + "[" * 100_000,
+        "a." * 600_000 + "a = 1",
+    ],
+    ids=["nul", "nul-out", "digits", "too-large", "deep", "huge"],
+)
+def test_recipe_made_to_harm_is_refused(tmp_path: Path, text: str) -> None:
+    assert len(refusal(tmp_path, text).message) < 1000
+
+
+def test_pipe_in_place_of_a_recipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.toml")
+    with pytest.raises(InputError, match="is not a file"):
+        load_recipe(tmp_path / "r.toml")

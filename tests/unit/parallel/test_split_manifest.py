@@ -23,9 +23,11 @@ def damage(folder: Path, **fields: Any) -> None:
         ({"split_format": None}, "has format None"),
         ({"tensors": None}, "is damaged: KeyError 'tensors'"),
         ({"tensors": {"w": 3}}, "is damaged: TypeError"),
-        ({"tensors": []}, "is damaged: AttributeError"),
+        ({"tensors": []}, "is damaged: ValueError no tensors"),
         ({"tp": "many"}, "is damaged: ValueError"),
         ({"tp": 3}, "is damaged: tp=3, but it does not list rank-2.safetensors"),
+        ({"tp": 2.0}, "is damaged: ValueError 2.0 is not a count"),
+        ({"tp": float("inf")}, "is damaged: ValueError inf is not a count"),
         ({"dtype": "f12"}, "is damaged: KeyError 'f12'"),
         ({"files": [{"path": "x"}]}, "is damaged: KeyError 'size_bytes'"),
     ],
@@ -37,6 +39,26 @@ def test_a_damaged_manifest_is_refused(
     damage(tmp_path / "out", **fields)
 
     with pytest.raises(InputError, match=message):
+        read_split_manifest(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("role", "made up"), ("shape", [-1, 2]), ("dim", "x"), ("dim", 7), ("ranks", []),
+        ("ranks", [[[-5, 1_000_000_000]]] * 2), ("ranks", [[[0, 1]], [[0, 2]]]),
+    ],
+)  # fmt: skip
+def test_a_layout_that_cannot_be_is_refused(
+    tiny_llama: Path, tmp_path: Path, field: str, value: object
+) -> None:
+    split(tiny_llama, tmp_path / "out", tp=2)
+    tensors = json.loads((tmp_path / "out" / "split.json").read_text())["tensors"]
+    name = next(n for n, tensor in tensors.items() if tensor["role"] == "column")
+    tensors[name][field] = value
+    damage(tmp_path / "out", tensors=tensors)
+
+    with pytest.raises(InputError, match=rf"is damaged: tensor '{name}' is laid out as"):
         read_split_manifest(tmp_path / "out")
 
 

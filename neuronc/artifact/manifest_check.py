@@ -1,0 +1,108 @@
+"""What the fields of a manifest must be, and that they agree with each other.
+
+A manifest is read before anything in the artifact is trusted, so nothing in it may send the reader
+astray: every number is bounded, every name is plain.
+"""
+
+import re
+from collections.abc import Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, get_args
+
+from neuronc.dtypes import COMPUTE_DTYPES, DTYPES
+from neuronc.recipe import TARGET_NAMES
+from neuronc.trace.program_spec import Phase, TensorSpec
+
+if TYPE_CHECKING:
+    from neuronc.artifact.manifest import Manifest, ProgramEntry
+    from neuronc.parallel.split_manifest import FileDigest
+
+_MAX_SIZE = 2**31 - 1  # positions and slots are i32 inputs of the programs
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_KINDS = ("weight", "cache", "rank", "data")
+
+
+def check_manifest(manifest: "Manifest") -> None:
+    """Raise ValueError that names the first field of ``manifest`` that cannot be."""
+    for name in ("tp", "batch_size", "max_length"):
+        _check_size(name, getattr(manifest, name))
+    for name, choices in (("dtype", COMPUTE_DTYPES), ("target", TARGET_NAMES)):
+        value = getattr(manifest, name)
+        _check(isinstance(value, str) and value in choices, name, value)
+    for name in ("model", "tool_versions", "host", "request"):
+        value = getattr(manifest, name)
+        _check(isinstance(value, dict), name, value)
+    isa = manifest.host.get("isa")
+    _check(isinstance(isa, list) and all(isinstance(i, str) for i in isa), "host.isa", isa)
+    verification = manifest.verification
+    _check(verification is None or isinstance(verification, dict), "verification", verification)
+    _check(isinstance(manifest.host.get("jaxlib"), str), "host.jaxlib", manifest.host)
+    for file in manifest.files:
+        _check_file(file)
+    _check(manifest.tp <= len(manifest.files), "tp", manifest.tp)
+    for entry in manifest.programs:
+        _check_program(entry, manifest)
+    _check_together(manifest)
+
+
+def _check_together(manifest: "Manifest") -> None:
+    """The programs are different ones of one model."""
+    buckets = (manifest.prefill_buckets, manifest.decode_buckets)
+    for found in buckets:
+        _check(bool(found) and list(found) == sorted(set(found)), "buckets", buckets)
+    _check(manifest.decode_buckets[-1] == manifest.max_length, "max_length", manifest.max_length)
+    kept = [[t for t in entry.signature.inputs if t.kind != "data"] for entry in manifest.programs]
+    _check(kept.count(kept[0]) == len(kept), "inputs", "weights that differ between programs")
+    paths = [file.path for file in manifest.files]
+    _check(len(paths) == len(set(paths)), "files", "paths listed twice")
+
+
+def _check_file(file: "FileDigest") -> None:
+    _check(isinstance(file.path, str), "files.path", file.path)
+    size = file.size_bytes
+    _check(type(size) is int and size >= 0, "files.size_bytes", size)
+    is_digest = isinstance(file.sha256, str) and _SHA256.fullmatch(file.sha256)
+    _check(bool(is_digest), "files.sha256", file.sha256)
+
+
+def _check_program(entry: "ProgramEntry", manifest: "Manifest") -> None:
+    is_phase = isinstance(entry.phase, str) and entry.phase in get_args(Phase)
+    _check(is_phase, "programs.phase", entry.phase)
+    _check_size("programs.bucket", entry.bucket)
+    _check(entry.bucket <= manifest.max_length, "programs.bucket", entry.bucket)
+    # The name is a folder: nothing but this may be read, written or deleted.
+    _check(entry.name == f"{entry.phase}_{entry.bucket}", "programs.name", entry.name)
+    signature = entry.signature
+    for tensor in chain(signature.inputs, signature.outputs):
+        _check_tensor(tensor)
+        if tensor.kind == "cache":
+            slots = (manifest.batch_size, manifest.max_length)
+            _check(tensor.shape[:2] == slots, f"shape of {tensor.name}", tensor.shape)
+    outputs = signature.outputs
+    _check(bool(outputs) and len(outputs[0].shape) == 2, "programs.outputs", outputs)
+    for output, number in signature.aliases.items():
+        is_pair = type(number) is int and 0 <= number < len(signature.inputs)
+        _check(is_pair and 0 <= output < len(outputs), "programs.aliases", signature.aliases)
+
+
+def _check_tensor(tensor: TensorSpec) -> None:
+    _check(isinstance(tensor.name, str), "tensor name", tensor.name)
+    _check(
+        isinstance(tensor.kind, str) and tensor.kind in _KINDS,
+        f"kind of {tensor.name}",
+        tensor.kind,
+    )
+    _check(isinstance(tensor.dtype, str) and tensor.dtype in DTYPES, "dtype", tensor.dtype)
+    for size in tensor.shape:
+        _check_size(f"shape of {tensor.name}", size)
+
+
+def _check_size(name: str, value: object) -> None:
+    _check(type(value) is int and 1 <= value <= _MAX_SIZE, name, value)
+
+
+def _check(holds: bool, name: str, value: object) -> None:
+    if not holds:
+        shown = str(value)[:80] if not isinstance(value, Mapping) else "a table"
+        message = f"{name} cannot be {shown!r}"
+        raise ValueError(message)
