@@ -18,7 +18,7 @@ from neuronc.artifact.manifest import (
 from neuronc.artifact.reuse import describe_request, find_reusable
 from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from neuronc.checkpoint.folder import read_config
-from neuronc.errors import PlanError, ToolchainError, VerificationError
+from neuronc.errors import PlanError, ToolchainError, UsageError, VerificationError
 from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.parallel.split_manifest import (
@@ -62,6 +62,7 @@ def split(
     recipe: Recipe, out_dir: Path, *, overwrite: bool = False, progress: Progress = SILENT
 ) -> SplitManifest:
     """Split ``recipe``'s checkpoint over its ranks into the new folder ``out_dir``."""
+    _check_places(recipe, out_dir, None)
     check_output(out_dir, overwrite=overwrite)
     checkpoint = open_checkpoint(recipe.checkpoint, revision=recipe.revision)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
@@ -89,6 +90,7 @@ def build(
     """
     begin = time.perf_counter()
     require_target(recipe.target)
+    _check_places(recipe, out_dir, dump_ir)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         checkpoint, weights = _put_weights(recipe, folder / WEIGHTS_DIR, progress)
         config = _config_of(folder / WEIGHTS_DIR, weights)
@@ -209,6 +211,20 @@ def require_target(target: str) -> None:
         raise ToolchainError(message, hint="pass --target cpu")
 
 
+def _check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
+    """Refuse what would destroy the input, or fail only after minutes of work."""
+    source = Path(recipe.checkpoint)
+    if source.exists() and source.resolve().is_relative_to(out_dir.resolve()):
+        message = f"output folder {out_dir} holds the checkpoint {source} that it is made of"
+        raise UsageError(message, hint="choose another output folder")
+    if dump_ir is not None:
+        try:
+            dump_ir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"cannot make the folder {dump_ir}: {error.strerror}"
+            raise UsageError(message, hint="choose another --dump-ir") from error
+
+
 def is_split_folder(source: str) -> bool:
     """Whether ``source`` names a folder made by `split`."""
     return not source.startswith("package:") and (Path(source) / SPLIT_FILE).is_file()
@@ -231,7 +247,8 @@ def _put_weights(
             f"{source} was split for tp={manifest.tp}, dtype {manifest.dtype};"
             f" asked for tp={recipe.tp}, dtype {recipe.dtype}"
         )
-        raise PlanError(message, hint="split the checkpoint again, or pass what it was split for")
+        hint = f"pass --tp {manifest.tp} and no --dtype, or split the checkpoint again"
+        raise PlanError(message, hint=hint)
     check_files(source, manifest.files)
     link_files(source, weights_dir, [SPLIT_FILE, *(file.path for file in manifest.files)])
     return None, manifest

@@ -43,7 +43,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = contained_file(folder, "config.json")
     if not path.is_file():
         message = f"{folder} has no config.json"
-        raise InputError(message, hint="pass the folder that holds config.json and the weights")
+        hint = "pass the folder that holds config.json and the weights"
+        if (folder / "weights" / "split.json").is_file():
+            hint = f"it is an artifact of neuronc: pass {folder / 'weights'}, or --relink"
+        raise InputError(message, hint=hint)
     config = read_json_object(path)
     if not isinstance(config.get("model_type"), str):
         message = f"{path} has model_type {config.get('model_type')!r}; expected a name as 'llama'"
@@ -70,7 +73,10 @@ def open_weights(folder: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
         if index.is_file():
             return opener(folder, _read_index(folder, index))
     message = f"{folder} has no weights: expected {SAFETENSORS} or {TORCH}, or an index of parts"
-    raise InputError(message, hint="download the checkpoint again, or pass the right folder")
+    hint = "download the checkpoint again, or pass the right folder"
+    if (folder / "split.json").is_file():
+        hint = "it is a split folder: neuronc compile takes it, split wants the checkpoint itself"
+    raise InputError(message, hint=hint)
 
 
 def _open_safetensors(

@@ -1,13 +1,16 @@
 """Commands are registered here, and whatever they raise becomes a message and an exit code here."""
 
 import errno
+import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -83,7 +86,21 @@ app = create_app(COMMANDS)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's) and return its exit code."""
+    sys.unraisablehook = _repeat_lost_interrupt
+    for name in ("stdout", "stderr"):  # closed by the caller: there is nobody to tell
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     return run(app, sys.argv[1:] if argv is None else argv)
+
+
+def _repeat_lost_interrupt(lost: Any) -> None:
+    """Ctrl-C that came inside a library's callback, where Python can only drop it: send it again."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def run(application: typer.Typer, argv: Sequence[str]) -> int:

@@ -100,9 +100,24 @@ def _relink(folder: Path, given: list[str], *, quiet: bool) -> Report:
     data: dict[str, object] = {
         "path": str(folder),
         "artifact_digest": manifest.digest,
+        "target": manifest.target,
         "programs": [program.name for program in manifest.programs],
         "elapsed_s": round(time.perf_counter() - begin, 2),
         "verification": "unverified",
     }
+
+    def draw(console: object) -> None:
+        from neuronc.cli.tables import draw_pairs
+
+        pairs = {
+            "artifact": str(folder),
+            "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
+            "programs": ", ".join(program.name for program in manifest.programs),
+            "digest": manifest.digest[:16],
+            "took": f"{data['elapsed_s']} s",
+            "verification": "unverified",
+        }
+        draw_pairs(console, pairs)
+
     warning = "the new executables are unverified: run neuronc verify"
-    return Report(command="compile", data=data, warnings=(warning,))
+    return Report(command="compile", data=data, text=draw, warnings=(warning,))

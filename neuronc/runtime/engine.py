@@ -191,7 +191,8 @@ def _check_prompt(request: Request, session: Session) -> None:
             f"{subject} needs {len(prompt)} prompt tokens and {request.max_new_tokens} new ones;"
             f" the artifact's max length is {session.max_length}"
         )
-        raise PlanError(message, hint="shorten it, or compile with a larger --max-length")
+        hint = "shorten it, pass a smaller --max-new-tokens, or compile with a larger --max-length"
+        raise PlanError(message, hint=hint)
     outside = [token for token in (min(prompt), max(prompt)) if not 0 <= token < session.vocab_size]
     if outside:
         message = (

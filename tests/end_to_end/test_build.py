@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from neuronc.pipeline import build
+from neuronc.errors import UsageError
+from neuronc.pipeline import build, split
 from neuronc.recipe import Recipe
 from neuronc.runtime.engine import Engine
 from neuronc.runtime.request import Request
@@ -93,3 +94,22 @@ def test_verification_passes_through_every_program(tiny_artifact: Path) -> None:
     }
     assert manifest["verification"]["passed"]
     assert manifest["verification"]["top1_agreement"] == 1.0
+
+
+def test_output_that_holds_the_input_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    split(Recipe(checkpoint=str(tiny_checkpoint), tp=2), weights)
+    before = sorted(p.name for p in weights.iterdir())
+    for out in (weights, tmp_path):
+        with pytest.raises(UsageError, match="holds the checkpoint"):
+            build(Recipe(checkpoint=str(weights), tp=2), out, overwrite=True)
+    assert sorted(p.name for p in weights.iterdir()) == before
+
+
+def test_dump_folder_that_cannot_be_is_refused_before_any_work(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot make the folder"):
+        build(Recipe(checkpoint=str(tiny_checkpoint)), tmp_path / "a", dump_ir=tmp_path / "file")
+    assert not (tmp_path / "a").exists()
