@@ -28,6 +28,7 @@ from neuronc.cli.verify import describe_verification
 from neuronc.recipe import Recipe, load_recipe, merge_flags
 
 if TYPE_CHECKING:
+    from neuronc.artifact.manifest import Manifest
     from neuronc.pipeline import Built
 
 EXAMPLES = (
@@ -108,19 +109,24 @@ def report_built(command: str, built: "Built") -> Report:
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs
 
-        pairs = {
-            "artifact": str(built.folder),
-            "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
-            "programs": ", ".join(p.name for p in manifest.programs),
-            "slots": f"{manifest.batch_size} of {manifest.max_length} tokens",
-            "padding": describe_padding(built.split.padding),
-            "digest": manifest.digest[:16],
-            "took": "nothing to do" if built.reused else f"{built.elapsed_s:.1f} s",
-            "verification": describe_verification(manifest.verification),
-        }
-        draw_pairs(console, pairs)
+        took = "nothing to do" if built.reused else f"{built.elapsed_s:.1f} s"
+        padding = {"padding": describe_padding(built.split.padding)}
+        draw_pairs(console, {**artifact_lines(built.folder, manifest, took=took), **padding})
 
     return Report(command=command, data=data, text=draw, warnings=warnings)
+
+
+def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str, str]:
+    """What every command that made an artifact says of it, a name and a value per line."""
+    return {
+        "artifact": str(folder),
+        "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
+        "programs": ", ".join(program.name for program in manifest.programs),
+        "slots": f"{manifest.batch_size} of {manifest.max_length} tokens",
+        "digest": manifest.digest[:16],
+        "took": took,
+        "verification": describe_verification(manifest.verification),
+    }
 
 
 _UNVERIFIED = "the artifact is unverified: run neuronc verify before trusting it"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neuronc.cli.build import report_built
+from neuronc.cli.build import artifact_lines, report_built
 from neuronc.cli.options import (
     BatchSizeOption,
     DecodeBucketsOption,
@@ -109,15 +109,8 @@ def _relink(folder: Path, given: list[str], *, quiet: bool) -> Report:
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs
 
-        pairs = {
-            "artifact": str(folder),
-            "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
-            "programs": ", ".join(program.name for program in manifest.programs),
-            "digest": manifest.digest[:16],
-            "took": f"{data['elapsed_s']} s",
-            "verification": "unverified",
-        }
-        draw_pairs(console, pairs)
+        took = f"{data['elapsed_s']} s"
+        draw_pairs(console, artifact_lines(folder, manifest, took=took))
 
     warning = "the new executables are unverified: run neuronc verify"
     return Report(command="compile", data=data, text=draw, warnings=(warning,))

@@ -75,8 +75,7 @@ def report_split(manifest: "SplitManifest", folder: Path) -> Report:
 
 def describe_padding(cost: "PaddingCost") -> str:
     """What padding and replication add, in one line."""
-    params = 100 * (cost.split_params / cost.model_params - 1)
-    flops = 100 * (cost.flops_ratio - 1)
+    params, flops = cost.extra_params_percent, cost.extra_flops_percent
     heads = f"{cost.extra_q_heads} query and {cost.extra_kv_heads} KV heads added"
     if not cost.extra_q_heads and not cost.extra_kv_heads:
         heads = "no heads added"
@@ -86,7 +85,6 @@ def describe_padding(cost: "PaddingCost") -> str:
 def describe_split(manifest: "SplitManifest") -> dict[str, object]:
     """What to tell about a split: sizes and what padding costs."""
     cost = manifest.padding
-    extra = cost.split_params / cost.model_params - 1
     return {
         "source": manifest.source,
         "tp": manifest.tp,
@@ -96,7 +94,7 @@ def describe_split(manifest: "SplitManifest") -> dict[str, object]:
         "padding": {
             "extra_q_heads": cost.extra_q_heads,
             "extra_kv_heads": cost.extra_kv_heads,
-            "extra_params_percent": round(100 * extra, 2),
-            "extra_flops_percent": round(100 * (cost.flops_ratio - 1), 2),
+            "extra_params_percent": round(cost.extra_params_percent, 2),
+            "extra_flops_percent": round(cost.extra_flops_percent, 2),
         },
     }

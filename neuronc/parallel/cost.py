@@ -24,6 +24,16 @@ class PaddingCost:
     split_params: int
     flops_ratio: float
 
+    @property
+    def extra_params_percent(self) -> float:
+        """Parameters over all ranks beyond the model's own."""
+        return 100 * (self.split_params / self.model_params - 1)
+
+    @property
+    def extra_flops_percent(self) -> float:
+        """Matrix-multiply FLOPs over all ranks beyond the model's own."""
+        return 100 * (self.flops_ratio - 1)
+
 
 def padding_cost(plan: ParallelPlan) -> PaddingCost:
     """Count ``plan``.

@@ -158,13 +158,13 @@ def _check_file(folder: Path, file: FileDigest) -> None:
 
 def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
     padding = PaddingCost(**data["padding"])
-    whole = (data["tp"], padding.model_params, *(f["size_bytes"] for f in data["files"]))
-    for number, least in zip(whole, (1, 1, *(0 for _ in data["files"])), strict=True):
-        if type(number) is not int or number < least:
+    for number in (data["tp"], padding.model_params, *(f["size_bytes"] for f in data["files"])):
+        if type(number) is not int or number < 0:
             message = f"{number!r} is not a count"
             raise ValueError(message)
-    if not isinstance(padding.flops_ratio, float | int) or not data["tensors"]:
-        message = "no tensors, or a padding that is no number"
+    is_number = isinstance(padding.flops_ratio, float | int)
+    if not (is_number and data["tensors"] and data["tp"] and padding.model_params):
+        message = "no tensors, ranks or parameters, or a padding that is no number"
         raise ValueError(message)
     return SplitManifest(
         source=str(data["source"]),

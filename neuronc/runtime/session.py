@@ -225,8 +225,8 @@ def _require_listed(folder: Path, manifest: Manifest) -> None:
     needed = {_executable(entry) for entry in manifest.programs}
     needed |= {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
     missing = sorted(needed - {file.path for file in manifest.files})
-    if missing or not manifest.programs:
-        what = f"does not list {', '.join(missing)}" if missing else "names no programs"
+    if missing:
+        what = f"does not list {', '.join(missing)}"
         message = f"{folder / MANIFEST_FILE} is damaged: it {what}"
         raise InputError(message, hint="compile the artifact again")
 

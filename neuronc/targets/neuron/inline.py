@@ -13,7 +13,7 @@ def inline_calls(module: Any) -> None:
     Raises:
         CompilerError: computations call each other without end.
     """
-    entry = next(c for c in module.computations if c.id == module.entry_computation_id)
+    entry = entry_of(module)
     for _ in range(len(module.computations)):
         if not _inline_once(module, entry):
             break
@@ -22,6 +22,11 @@ def inline_calls(module: Any) -> None:
         raise CompilerError(message, hint="report the model's family")
     _fold_tuple_reads(entry)
     _drop_uncalled(module)
+
+
+def entry_of(module: Any) -> Any:
+    """The computation that ``module`` runs."""
+    return next(c for c in module.computations if c.id == module.entry_computation_id)
 
 
 def _inline_once(module: Any, entry: Any) -> bool:

@@ -13,12 +13,12 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from neuronc.errors import CompilerError
 from neuronc.targets.neuron.hlo_schema import LEGACY, MODERN
-from neuronc.targets.neuron.inline import inline_calls
+from neuronc.targets.neuron.inline import entry_of, inline_calls
 from neuronc.trace.program_spec import ProgramSignature
 
 MUST_ALIAS = 2  # xla.Kind, xla/service/hlo.proto
 MUST_ALIAS_SUFFIX = ".must_alias_input"
-_TUPLE, _MAX_ID = 13, 2**31 - 1
+_TUPLE = 13  # as below, of xla.PrimitiveType
 _UNSUPPORTED = {12: "f64", 15: "c64", 18: "c128", 5: "s64", 9: "u64"}  # xla.PrimitiveType
 
 
@@ -40,7 +40,7 @@ def legalise(hlo: bytes, signature: ProgramSignature) -> bytes:
             _legalise_instruction(instruction)
     for shape in _shapes(module):
         _legalise_shape(shape)
-    entry = _entry(module)
+    entry = entry_of(module)
     _copy_passed_through(entry, signature)
     _name_inputs_and_outputs(entry, signature)
     _set_aliases(module, signature)
@@ -82,6 +82,8 @@ def _legalise_instruction(instruction: Any) -> None:
         groups = _expand_iota(devices.iota_replica_group_list)
     else:
         groups = [list(group.replica_ids) for group in devices.replica_groups]
+    if groups:  # else the older field, where there is one, holds them already
+        instruction.ClearField("replica_groups")
     for group in groups:
         instruction.replica_groups.add(replica_ids=group)
     op_name = instruction.metadata.op_name
@@ -116,10 +118,6 @@ def _legalise_shape(shape: Any) -> None:
     shape.layout.ClearField("minor_to_major")
     shape.layout.minor_to_major.extend(reversed(range(len(shape.dimensions))))
     shape.layout.tail_padding_alignment_in_elements = 1
-
-
-def _entry(module: Any) -> Any:
-    return next(c for c in module.computations if c.id == module.entry_computation_id)
 
 
 def _copy_passed_through(entry: Any, signature: ProgramSignature) -> None:

@@ -90,6 +90,19 @@ def test_first_token_is_added_to_plain_text_but_not_to_a_chat(tokenizer_dir: Pat
     assert 1 not in codec.chat("then")
 
 
+def test_panic_of_the_tokenizer_is_bad_input() -> None:
+    class Panic(BaseException):
+        """As the Rust side raises it: no Exception."""
+
+    class Tokenizer:
+        def encode(self, *_: object, **__: object) -> None:
+            raise Panic
+
+    codec = TextCodec(Tokenizer(), template=None, special={})
+    with pytest.raises(InputError, match=r"tokenizer failed: Panic"):
+        codec.encode("then")
+
+
 def test_tokenizer_json_alone_decides_on_the_first_token(tokenizer_dir: Path) -> None:
     edit(tokenizer_dir / "tokenizer_config.json", add_bos_token=True, add_eos_token=True)
     assert_same_as_transformers(tokenizer_dir)

@@ -120,6 +120,23 @@ def test_collectives_name_every_rank_in_the_older_field(tiny_artifact: Path) -> 
         assert not instruction.use_global_device_ids
 
 
+def test_groups_that_are_in_both_fields_stay_single(tiny_artifact: Path) -> None:
+    module = MODERN.FromString(hlo_of(tiny_artifact, "decode_64"))
+    for computation in module.computations:
+        for instruction in computation.instructions:
+            for group in instruction.collective_device_list.replica_groups:
+                instruction.replica_groups.add(replica_ids=group.replica_ids)
+    signature = entries(tiny_artifact)["decode_64"].signature
+    legal_module = LEGACY.FromString(legalise(module.SerializeToString(), signature))
+    found = [
+        [list(g.replica_ids) for g in i.replica_groups]
+        for c in legal_module.computations
+        for i in c.instructions
+        if i.replica_groups
+    ]
+    assert found == [[[0, 1]]] * 6
+
+
 def test_caches_must_alias_and_every_name_is_ours(tiny_artifact: Path) -> None:
     module = legal(tiny_artifact, "decode_64")
     entry = module.computations[-1]
