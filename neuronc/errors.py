@@ -71,6 +71,13 @@ class HostMemoryError(NeuroncError):
     kind = "host_memory"
 
 
+class DeadlineError(NeuroncError):
+    """Something took longer than the user allowed."""
+
+    exit_code = 9
+    kind = "timeout"
+
+
 class BenchmarkError(NeuroncError):
     """A benchmark run that produced other output than it asked for, so its numbers mean nothing."""
 
@@ -88,6 +95,7 @@ EXIT_CODES: dict[int, str] = {
     6: "verification failed",
     7: "compiler failed",
     8: "out of host memory",
+    9: "timeout",
     15: "benchmark output invalid",
     130: "interrupted",
 }

@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from neuronc.artifact.atomic import atomic_folder, check_output
 from neuronc.artifact.contents import make_manifest
@@ -15,10 +16,11 @@ from neuronc.artifact.manifest import (
     read_manifest,
     write_manifest,
 )
+from neuronc.artifact.neffs import add_neffs, write_commands
 from neuronc.artifact.reuse import describe_request, find_reusable
 from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from neuronc.checkpoint.folder import read_config
-from neuronc.errors import PlanError, ToolchainError, UsageError, VerificationError
+from neuronc.errors import PlanError, UsageError, VerificationError
 from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.parallel.split_manifest import (
@@ -29,12 +31,14 @@ from neuronc.parallel.split_manifest import (
 )
 from neuronc.parallel.split_tensors import split_checkpoint
 from neuronc.progress import SILENT, Progress
-from neuronc.recipe import Recipe
+from neuronc.recipe import Place, Recipe
+from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings, neuron_settings
 from neuronc.trace.program_spec import ProgramSpec, list_programs
 
 DEFAULT_MAX_LENGTH = 2048
 """Cache positions per slot where neither the user nor the model says less."""
 DEFAULT_PREFILL_BUCKETS = (32, 128, 512)
+DEFAULT_OPTIONS = CompileOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +82,7 @@ def build(
     verify: bool = True,
     overwrite: bool = False,
     dump_ir: Path | None = None,
+    options: CompileOptions = DEFAULT_OPTIONS,
     progress: Progress = SILENT,
 ) -> Built:
     """Make a verified artifact of ``recipe`` in the new folder ``out_dir``.
@@ -85,11 +90,13 @@ def build(
     ``recipe.checkpoint`` may be a split folder, which then has to have the recipe's tp degree and
     dtype. Nothing appears at ``out_dir`` unless everything succeeded, verification included.
 
+    For a Neuron target the lowered programs are verified on XLA:CPU, before neuronx-cc is started.
+
     Raises:
         NeuroncError: what any stage refuses; see `neuronc.errors`.
     """
     begin = time.perf_counter()
-    require_target(recipe.target)
+    settings = settings_for(recipe, options)
     _check_places(recipe, out_dir, dump_ir)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         checkpoint, weights = _put_weights(recipe, folder / WEIGHTS_DIR, progress)
@@ -101,14 +108,18 @@ def build(
             prefill_buckets=recipe.prefill_buckets,
             decode_buckets=recipe.decode_buckets,
         )
-        jobs = [_job(spec, config, weights, dump_ir) for spec in specs]
+        jobs = [_job(spec, config, weights, dump_ir, recipe.target) for spec in specs]
         peak = run_jobs(jobs, folder / PROGRAMS_DIR, progress=progress)
-        manifest = make_manifest(folder, recipe, weights, specs, request=describe_request(asked))
+        neuron = None if settings is None else _check_lowered(folder, specs, settings, progress)
+        request = describe_request(asked)
+        manifest = make_manifest(folder, recipe, weights, specs, request=request, neuron=neuron)
         write_manifest(manifest, folder)
         if verify:
             manifest, error = _record_verification(folder, checkpoint, progress)
             if error is not None:
                 raise error
+        if settings is not None and settings.compiler is not None:
+            manifest = add_neffs(folder, manifest, settings.compiler, options, progress=progress)
         return Built(
             folder=out_dir,
             manifest=manifest,
@@ -125,6 +136,7 @@ def build_cached(
     verify: bool = True,
     overwrite: bool = False,
     dump_ir: Path | None = None,
+    options: CompileOptions = DEFAULT_OPTIONS,
     progress: Progress = SILENT,
 ) -> Built:
     """`build`, unless ``out_dir`` holds just that artifact already: then it is checked and kept.
@@ -133,10 +145,21 @@ def build_cached(
         UsageError: ``out_dir`` holds something else; the message says what differs.
     """
     begin = time.perf_counter()
-    manifest = None if overwrite else find_reusable(out_dir, recipe, need_verified=verify)
+    settings_for(recipe, options)  # refuses wrong ones also where nothing is to be done
+    manifest = None
+    if not overwrite:
+        manifest = find_reusable(
+            out_dir, recipe, need_verified=verify, want_bundle=options.lower_only
+        )
     if manifest is None:
         return build(
-            recipe, out_dir, verify=verify, overwrite=overwrite, dump_ir=dump_ir, progress=progress
+            recipe,
+            out_dir,
+            verify=verify,
+            overwrite=overwrite,
+            dump_ir=dump_ir,
+            options=options,
+            progress=progress,
         )
     with progress.stage("checking the artifact that is there"):
         check_files(out_dir, manifest.files)
@@ -151,26 +174,34 @@ def build_cached(
 
 
 def verify(
-    folder: Path, checkpoint_source: str | None, *, progress: Progress = SILENT
+    folder: Path,
+    checkpoint_source: str | None,
+    *,
+    on: Place = "cpu",
+    progress: Progress = SILENT,
 ) -> tuple[Manifest, VerificationError | None]:
     """Verify an artifact and record the result in its manifest; the error is None if it passed.
 
     Args:
         folder: The artifact.
         checkpoint_source: Where the reference's weights come from; None puts the shards together.
+        on: Where to run it; a Neuron artifact's programs run on the CPU as well.
         progress: Told of every stage.
     """
     checkpoint = open_checkpoint(checkpoint_source) if checkpoint_source else None
-    return _record_verification(folder, checkpoint, progress)
+    return _record_verification(folder, checkpoint, progress, on=on)
 
 
 def _record_verification(
-    folder: Path, checkpoint: Checkpoint | None, progress: Progress
+    folder: Path, checkpoint: Checkpoint | None, progress: Progress, *, on: Place = "cpu"
 ) -> tuple[Manifest, VerificationError | None]:
     from neuronc.verify.verify import failure, verify_artifact
 
-    found = verify_artifact(folder, checkpoint=checkpoint, progress=progress)
+    found = verify_artifact(folder, checkpoint=checkpoint, on=on, progress=progress)
     manifest = replace(read_manifest(folder), verification=found.to_dict())
+    if manifest.neuron is not None and found.target == manifest.target:
+        proven = {**manifest.neuron, "hardware": "verified on a Neuron device"}
+        manifest = replace(manifest, neuron=proven)
     if os.access(folder, os.W_OK):
         write_manifest(manifest, folder)
     return manifest, failure(found, "the artifact")
@@ -204,11 +235,29 @@ def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
     return replace(recipe, max_length=max_length, prefill_buckets=prefill, decode_buckets=decode)
 
 
-def require_target(target: str) -> None:
-    """Refuse a target this version cannot compile for."""
-    if target != "cpu":
-        message = f"target {target!r} is not in this version; it compiles for cpu only"
-        raise ToolchainError(message, hint="pass --target cpu")
+def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | None:
+    """Settings of a Neuron target, None for the CPU.
+
+    Raises:
+        UsageError: an option that only Neuron targets have.
+        NeuroncError: what `neuron_settings` refuses.
+    """
+    if recipe.target != "cpu":
+        return neuron_settings(recipe, options)
+    if options != DEFAULT_OPTIONS:
+        message = "--lower-only and the options of neuronx-cc are for Neuron targets"
+        raise UsageError(message, hint="pass --target inf2, trn1, trn1n, trn2 or trn3")
+    return None
+
+
+def _check_lowered(
+    folder: Path, specs: tuple[ProgramSpec, ...], settings: NeuronSettings, _progress: Progress
+) -> dict[str, Any]:
+    """Pre-flight of what neuronx-cc is going to read; the ``neuron`` section of the manifest."""
+    warnings: tuple[str, ...] = ()
+    if settings.compiler is None:
+        write_commands(folder, specs, settings.flags)
+    return {**settings.describe(), "warnings": list(warnings)}
 
 
 def _check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
@@ -259,7 +308,11 @@ def _config_of(weights_dir: Path, weights: SplitManifest) -> ModelConfig:
 
 
 def _job(
-    spec: ProgramSpec, config: ModelConfig, weights: SplitManifest, dump_ir: Path | None
+    spec: ProgramSpec,
+    config: ModelConfig,
+    weights: SplitManifest,
+    dump_ir: Path | None,
+    target: str,
 ) -> ProgramJob:
     return ProgramJob(
         name=spec.name,
@@ -269,5 +322,6 @@ def _job(
         source=weights.source,
         shapes=weights.shapes,
         dtype=weights.dtype,
+        target=target,
         dump_ir=None if dump_ir is None else str(dump_ir / spec.name),
     )

@@ -11,14 +11,17 @@ from neuronc.errors import InputError, UsageError
 
 DtypeChoice = Literal["auto", "f32", "bf16", "f16"]
 TargetName = Literal["cpu", "inf2", "trn1", "trn1n", "trn2", "trn3"]
+Place = Literal["target", "cpu"]
+"""Where to run: on what an artifact was compiled for, or its programs on this machine's CPU."""
 
 DTYPE_CHOICES: tuple[str, ...] = get_args(DtypeChoice)
 TARGET_NAMES: tuple[str, ...] = get_args(TargetName)
 
-_INTS = ("tp", "batch_size", "max_length")
+_INTS = ("tp", "batch_size", "max_length", "lnc")
 _LARGEST = 2**31 - 1  # positions are i32
 _MAX_RECIPE_BYTES = 1_000_000
 _INT_LISTS = ("prefill_buckets", "decode_buckets")
+_LISTS = {**dict.fromkeys(_INT_LISTS, int), "cc_args": str}
 _CHOICES = {"dtype": DTYPE_CHOICES, "target": TARGET_NAMES}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -37,6 +40,8 @@ class Recipe:
         decode_buckets: KV cache lengths to compile decode for, ascending; empty as above.
         dtype: One of `DTYPE_CHOICES`.
         target: One of `TARGET_NAMES`.
+        lnc: Logical core size of a Neuron target; None is the target's own.
+        cc_args: Arguments for neuronx-cc, verbatim, after neuronc's own.
         out: Output folder, relative to the current directory.
     """
 
@@ -49,12 +54,14 @@ class Recipe:
     decode_buckets: tuple[int, ...] = ()
     dtype: str = "auto"
     target: str = "cpu"
+    lnc: int | None = None
+    cc_args: tuple[str, ...] = ()
     out: Path | None = None
 
     def to_dict(self) -> dict[str, object]:
         """All fields in JSON terms: lists for tuples, text for paths."""
         plain: dict[str, object] = asdict(self)
-        plain.update({key: list(getattr(self, key)) for key in _INT_LISTS})
+        plain.update({key: list(getattr(self, key)) for key in _LISTS})
         plain["out"] = None if self.out is None else str(self.out)
         return plain
 
@@ -131,27 +138,36 @@ def _unknown_key(table: dict[str, Any]) -> _Problem:
 
 def _wrong_type(table: dict[str, Any]) -> _Problem:
     for key, value in table.items():
-        if key in _INT_LISTS:
-            expected, found = "list of int", _list_type(value)
+        if key in _LISTS:
+            item = _LISTS[key]
+            expected, found = f"list of {item.__name__}", _list_type(value, item)
         else:
             expected, found = ("int" if key in _INTS else "str"), type(value).__name__
         if found != expected:
-            example = {"int": f"{key} = 2", "str": f'{key} = "..."'}.get(expected, f"{key} = [32]")
+            example = _EXAMPLES[expected].format(key=key)
             return f"{key}: expected {expected}, found {found}", f"write {example}"
     return None
 
 
-def _list_type(value: object) -> str:
+_EXAMPLES = {
+    "int": "{key} = 2",
+    "str": '{key} = "..."',
+    "list of int": "{key} = [32]",
+    "list of str": '{key} = ["--..."]',
+}
+
+
+def _list_type(value: object, wanted: type) -> str:
     if not isinstance(value, list):
         return type(value).__name__
     # `type` and not `isinstance`: TOML's true is no number, although Python's bool is an int.
-    odd = next((item for item in value if type(item) is not int), None)
-    return "list of int" if odd is None else f"list holding {type(odd).__name__}"
+    odd = next((item for item in value if type(item) is not wanted), None)
+    return f"list of {wanted.__name__}" if odd is None else f"list holding {type(odd).__name__}"
 
 
 def _from_table(table: dict[str, Any]) -> Recipe:
     values = dict(table)
-    values.update({key: tuple(table[key]) for key in _INT_LISTS if key in table})
+    values.update({key: tuple(table[key]) for key in _LISTS if key in table})
     if "out" in table:
         values["out"] = Path(table["out"])
     return Recipe(**values)
@@ -170,10 +186,16 @@ def _impossible_value(recipe: Recipe) -> _Problem:
     for key, choices in _CHOICES.items():
         if getattr(recipe, key) not in choices:
             return f"{key} is {getattr(recipe, key)!r}", f"choose one of {', '.join(choices)}"
-    for key in _INT_LISTS:
-        problem = _impossible_buckets(key, getattr(recipe, key), recipe.max_length)
-        if problem is not None:
-            return problem
+    problems = [
+        _impossible_buckets(key, getattr(recipe, key), recipe.max_length) for key in _INT_LISTS
+    ]
+    return next((p for p in (*problems, _misplaced(recipe)) if p is not None), None)
+
+
+def _misplaced(recipe: Recipe) -> _Problem:
+    for key in ("lnc", "cc_args"):
+        if recipe.target == "cpu" and getattr(recipe, key):
+            return f"{key} is for Neuron targets, and the target is cpu", "choose a Neuron target"
     return None
 
 

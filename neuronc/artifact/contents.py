@@ -1,6 +1,7 @@
 """From the files of a finished build to its manifest."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ def make_manifest(
     specs: tuple[ProgramSpec, ...],
     *,
     request: dict[str, Any],
+    neuron: dict[str, Any] | None = None,
 ) -> Manifest:
     """The manifest of the artifact whose files lie in ``folder``."""
     programs = tuple(take_program(folder, spec) for spec in specs)
     weights_dir = folder / WEIGHTS_DIR
-    files = digest_files(folder, known=weights)
+    known = {f"{WEIGHTS_DIR}/{file.path}": file.sha256 for file in weights.files}
+    files = digest_files(folder, known=known)
     return Manifest(
         model={
             "model_type": str(read_config(weights_dir)["model_type"]),
@@ -48,19 +51,20 @@ def make_manifest(
         programs=programs,
         tool_versions=tool_versions(),
         host=describe_host(),
+        neuron=neuron,
         files=files,
         request=request,
     )
 
 
-def digest_files(folder: Path, *, known: SplitManifest | None = None) -> tuple[FileDigest, ...]:
+def digest_files(folder: Path, *, known: Mapping[str, str] | None = None) -> tuple[FileDigest, ...]:
     """Size and sha256 of every file below ``folder`` but the manifest, sorted by path.
 
     Args:
         folder: The artifact.
-        known: Digests of files in ``weights/`` taken when they were written, not read again.
+        known: sha256 by path of files whose digest was taken already; they are not read again.
     """
-    taken = {f"{WEIGHTS_DIR}/{f.path}": f.sha256 for f in known.files} if known else {}
+    taken = known or {}
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_FILE):
         name = path.relative_to(folder).as_posix()

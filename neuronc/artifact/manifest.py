@@ -13,6 +13,7 @@ from typing import Any
 
 from neuronc.artifact.manifest_check import check_manifest
 from neuronc.errors import InputError
+from neuronc.lower.program_files import COMPILER_LOG, COMPILER_RECORD
 from neuronc.parallel.split_manifest import FileDigest
 from neuronc.trace.program_spec import (
     MergedWeights,
@@ -27,6 +28,7 @@ MIN_READABLE_FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_DIR = "weights"
 PROGRAMS_DIR = "programs"
+_DIARY = (COMPILER_RECORD, COMPILER_LOG)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +61,8 @@ class Manifest:
         programs: Prefill first, small buckets first.
         tool_versions: Versions of what made the programs.
         host: What the executables need of the machine that opens them.
+        neuron: For a Neuron target: logical core size, compiler version and flags (None before the
+            compile), and what has been proven on hardware.
         files: Digest of every file but the manifest.
         request: What was asked for, to tell whether another build would give the same.
         verification: What verification found, or None for an unverified artifact.
@@ -74,6 +78,7 @@ class Manifest:
     tool_versions: Mapping[str, str | None]
     host: Mapping[str, Any]
     files: tuple[FileDigest, ...]
+    neuron: Mapping[str, Any] | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
     verification: Mapping[str, Any] | None = None
 
@@ -88,9 +93,20 @@ class Manifest:
         return tuple(p.bucket for p in self.programs if p.phase == "decode")
 
     @property
+    def lnc(self) -> int:
+        """Logical core size of a Neuron target's programs."""
+        return int((self.neuron or {}).get("lnc", 1))
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether the programs are lowered for a Neuron target and still to be compiled."""
+        return self.neuron is not None and self.neuron.get("compiler") is None
+
+    @property
     def digest(self) -> str:
-        """sha256 of what the artifact is; who asked for it and its verification are not in it."""
-        bare = replace(self, verification=None, request={})
+        """sha256 of what the artifact is; who asked, how a compile went and verification are not."""
+        files = tuple(f for f in self.files if Path(f.path).name not in _DIARY)
+        bare = replace(self, verification=None, request={}, files=files)
         text = json.dumps(_to_dict(bare), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -166,6 +182,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
         "target": manifest.target,
         "tool_versions": dict(manifest.tool_versions),
         "host": dict(manifest.host),
+        **({} if manifest.neuron is None else {"neuron": dict(manifest.neuron)}),
         "programs": [
             {
                 "name": p.name,
@@ -197,6 +214,7 @@ def _from_dict(data: Mapping[str, Any]) -> Manifest:
         programs=programs,
         tool_versions=data["tool_versions"],
         host=data["host"],
+        neuron=data.get("neuron"),
         files=tuple(FileDigest(**file) for file in data["files"]),
         request=data["request"],
         verification=data["verification"],

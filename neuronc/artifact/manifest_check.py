@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES
 from neuronc.recipe import TARGET_NAMES
+from neuronc.targets.neuron.chips import NEURON_TARGETS
 from neuronc.trace.program_spec import Phase, TensorSpec
 
 if TYPE_CHECKING:
@@ -42,7 +43,29 @@ def check_manifest(manifest: "Manifest") -> None:
     _check(manifest.tp <= len(manifest.files), "tp", manifest.tp)
     for entry in manifest.programs:
         _check_program(entry, manifest)
+    _check_neuron(manifest)
     _check_together(manifest)
+
+
+def _check_neuron(manifest: "Manifest") -> None:
+    found = manifest.neuron
+    _check((found is None) == (manifest.target == "cpu"), "neuron", found)
+    if found is not None:
+        _check(isinstance(found, dict), "neuron", found)
+        legal = NEURON_TARGETS[manifest.target].hbm_bytes_by_lnc
+        lnc = found.get("lnc")
+        _check(type(lnc) is int and lnc in legal, "neuron.lnc", lnc)
+        _check_args(found.get("args"))
+        compiler = found.get("compiler")
+        _check(compiler is None or isinstance(compiler, dict), "neuron.compiler", compiler)
+
+
+def _check_args(args: object) -> None:
+    _check(isinstance(args, dict), "neuron.args", args)
+    for phase in get_args(Phase):
+        found = args.get(phase) if isinstance(args, dict) else None
+        is_list = isinstance(found, list) and all(isinstance(word, str) for word in found)
+        _check(is_list, f"neuron.args.{phase}", found)
 
 
 def _check_together(manifest: "Manifest") -> None:

@@ -25,7 +25,9 @@ def describe_request(recipe: Recipe) -> dict[str, Any]:
     return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 
-def find_reusable(out_dir: Path, recipe: Recipe, *, need_verified: bool) -> Manifest | None:
+def find_reusable(
+    out_dir: Path, recipe: Recipe, *, need_verified: bool, want_bundle: bool = False
+) -> Manifest | None:
     """The manifest in ``out_dir`` if it is what ``recipe`` asks for; None if nothing is there.
 
     Raises:
@@ -37,6 +39,8 @@ def find_reusable(out_dir: Path, recipe: Recipe, *, need_verified: bool) -> Mani
     if (out_dir / MANIFEST_FILE).is_file():
         manifest = read_manifest(out_dir)
         difference = _difference(manifest, recipe, need_verified=need_verified)
+        if manifest.is_bundle != want_bundle:
+            difference = f"it is {'a bundle' if manifest.is_bundle else 'compiled already'}"
         if not difference:
             return manifest
     message = f"output folder {out_dir} exists and is not what is asked for: {difference}"

@@ -16,7 +16,7 @@ import typer
 from typer.main import get_command
 
 from neuronc import __version__
-from neuronc.cli import bench, build, explain, generate, output, split, verify
+from neuronc.cli import bench, build, doctor, explain, generate, inspect, output, split, verify
 from neuronc.cli import compile as compile_module
 from neuronc.cli.options import JsonFlag, QuietFlag
 from neuronc.cli.output import Failure, Report
@@ -47,6 +47,8 @@ COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
     "verify": (verify.verify, verify.EXAMPLES),
     "generate": (generate.generate, generate.EXAMPLES),
     "bench": (bench.bench, bench.EXAMPLES),
+    "inspect": (inspect.inspect, inspect.EXAMPLES),
+    "doctor": (doctor.doctor, doctor.EXAMPLES),
     "explain": (explain.explain, explain.EXAMPLES),
     "version": (version, ("neuronc version", "neuronc version --json")),
 }

@@ -1,11 +1,13 @@
 """neuronc bench: latency and throughput of an artifact."""
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from neuronc.cli.options import JsonFlag, QuietFlag
+from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
 from neuronc.cli.output import Report
 
 EXAMPLES = (
@@ -36,11 +38,14 @@ def bench(
     ] = None,
     warmup_requests: Annotated[int, typer.Option("--warmup-requests", metavar="N", min=0)] = 2,
     seed: Annotated[int, typer.Option("--seed", metavar="N")] = 0,
+    on: OnOption = None,
+    rank_processes: RankProcessesFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
     """Measure latency and throughput of an artifact."""
     from neuronc.artifact.manifest import WEIGHTS_DIR
+    from neuronc.bench.device import measure_device
     from neuronc.bench.run import run_benchmark
     from neuronc.bench.workload import Workload
     from neuronc.cli.progress import make_progress
@@ -59,18 +64,36 @@ def bench(
         warmup_requests=warmup_requests,
         seed=seed,
     )
-    session = Session.open(artifact, progress=progress)
-    result = run_benchmark(
-        session,
-        Engine,
-        workload,
-        make_request=Request,
-        artifact_digest=session.manifest.digest,
-        target=session.manifest.target,
-        forbidden_ids=stop_token_ids(artifact / WEIGHTS_DIR),
-        progress=progress,
+    opened = Session.open(
+        artifact, on=on or "target", rank_processes=rank_processes, progress=progress
     )
+    with closing(opened) as session:
+        result = run_benchmark(
+            session,
+            Engine,
+            workload,
+            make_request=Request,
+            artifact_digest=session.manifest.digest,
+            target=session.ran_on,
+            forbidden_ids=stop_token_ids(artifact / WEIGHTS_DIR),
+            progress=progress,
+        )
+        device = measure_device(session, progress=progress)
     verified = bool((session.manifest.verification or {}).get("passed"))
-    data = {**result.to_dict(), "verified": verified}
+    data = {**result.to_dict(), "verified": verified, "device": device}
     warnings = result.warnings if verified else (*result.warnings, "this artifact is unverified")
-    return Report(command="bench", data=data, text=result.render, warnings=warnings)
+
+    def draw(console: Any) -> None:
+        result.render(console)
+        if device is not None:
+            _draw_device(console, device)
+
+    return Report(command="bench", data=data, text=draw, warnings=warnings)
+
+
+def _draw_device(console: Any, times: Mapping[str, Mapping[str, float]]) -> None:
+    from neuronc.cli.tables import draw_rows
+
+    columns = ("mean_ms", "min_ms", "max_ms", "std_dev_ms")
+    rows = [(name, *(f"{found[c]:.3f}" for c in columns)) for name, found in times.items()]
+    draw_rows(console, ("on the device, ms", "mean", "min", "max", "std dev"), rows)

@@ -5,23 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuronc.cli.options import (
-    BatchSizeOption,
-    DecodeBucketsOption,
-    DtypeOption,
-    DumpIrOption,
-    JsonFlag,
-    MaxLengthOption,
-    NoVerifyFlag,
-    OutOption,
-    OverwriteFlag,
-    PrefillBucketsOption,
-    QuietFlag,
-    RevisionOption,
-    TargetOption,
-    TpOption,
-    require_out,
-)
+from neuronc.cli.build_flags import BuildFlags, takes_build_flags
+from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.cli.split import describe_padding, describe_split
 from neuronc.cli.verify import describe_verification
@@ -37,23 +22,15 @@ EXAMPLES = (
 )
 
 
+@takes_build_flags
 def build(
     recipe: Annotated[str, typer.Argument(help="A .toml recipe, or a checkpoint.")],
     *,
-    out: OutOption = None,
-    tp: TpOption = None,
-    batch_size: BatchSizeOption = None,
-    max_length: MaxLengthOption = None,
-    prefill_buckets: PrefillBucketsOption = None,
-    decode_buckets: DecodeBucketsOption = None,
-    dtype: DtypeOption = None,
-    target: TargetOption = None,
-    revision: RevisionOption = None,
-    no_verify: NoVerifyFlag = False,
-    overwrite: OverwriteFlag = False,
-    dump_ir: DumpIrOption = None,
-    quiet: QuietFlag = False,
-    _json: JsonFlag = False,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", metavar="CHECKPOINT", help="In place of the recipe's."),
+    ] = None,
+    flags: BuildFlags,
 ) -> Report:
     """Make a verified artifact of a recipe or checkpoint.
 
@@ -63,25 +40,15 @@ def build(
     from neuronc.cli.progress import make_progress
 
     start = load_recipe(Path(recipe)) if recipe.endswith(".toml") else Recipe(checkpoint=recipe)
-    asked = merge_flags(
-        start,
-        out=out,
-        tp=tp,
-        batch_size=batch_size,
-        max_length=max_length,
-        prefill_buckets=prefill_buckets,
-        decode_buckets=decode_buckets,
-        dtype=dtype,
-        target=target,
-        revision=revision,
-    )
+    asked = merge_flags(start, checkpoint=checkpoint, **flags.overrides)
     built = pipeline.build_cached(
         asked,
         require_out(asked.out),
-        verify=not no_verify,
-        overwrite=overwrite,
-        dump_ir=dump_ir,
-        progress=make_progress(quiet),
+        verify=not flags.no_verify,
+        overwrite=flags.overwrite,
+        dump_ir=flags.dump_ir,
+        options=flags.compile_options,
+        progress=make_progress(flags.quiet),
     )
     return report_built("build", built)
 

@@ -1,116 +1,125 @@
-"""neuronc compile: a checkpoint or split folder to an artifact; or relink an artifact."""
+"""neuronc compile: a checkpoint, split folder or bundle to an artifact; or relink an artifact."""
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neuronc.cli.build import artifact_lines, report_built
-from neuronc.cli.options import (
-    BatchSizeOption,
-    DecodeBucketsOption,
-    DtypeOption,
-    DumpIrOption,
-    JsonFlag,
-    MaxLengthOption,
-    NoVerifyFlag,
-    OutOption,
-    OverwriteFlag,
-    PrefillBucketsOption,
-    QuietFlag,
-    RevisionOption,
-    TargetOption,
-    TpOption,
-    require_out,
-)
+from neuronc.cli.build_flags import BuildFlags, folder_of, takes_build_flags
+from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.errors import UsageError
 from neuronc.recipe import Recipe, merge_flags
 
+if TYPE_CHECKING:
+    from neuronc.artifact.manifest import Manifest
+
 EXAMPLES = (
     "neuronc compile weights -o artifact --tp 2 --batch-size 2 --max-length 256",
-    "neuronc compile --relink artifact",
+    "neuronc compile org/model -o bundle --tp 2 --target inf2 --lower-only",
 )
+_FOR_BUNDLES = ("--out", "--overwrite", "--jobs", "--compile-timeout")
 
 
+@takes_build_flags
 def compile_command(
     checkpoint: Annotated[
-        str, typer.Argument(help="Checkpoint or split folder; with --relink an artifact.")
+        str, typer.Argument(help="Checkpoint, split folder or bundle; with --relink an artifact.")
     ],
     *,
-    out: OutOption = None,
-    tp: TpOption = None,
-    batch_size: BatchSizeOption = None,
-    max_length: MaxLengthOption = None,
-    prefill_buckets: PrefillBucketsOption = None,
-    decode_buckets: DecodeBucketsOption = None,
-    dtype: DtypeOption = None,
-    target: TargetOption = None,
-    revision: RevisionOption = None,
-    no_verify: NoVerifyFlag = False,
-    overwrite: OverwriteFlag = False,
-    dump_ir: DumpIrOption = None,
     relink: Annotated[
         bool,
-        typer.Option("--relink", help="Compile an artifact's programs again for this machine."),
+        typer.Option(
+            "--relink", help="Compile an artifact's CPU programs again, for this machine."
+        ),
     ] = False,
-    quiet: QuietFlag = False,
-    _json: JsonFlag = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="DIR", help="Split folder for a bundle without weights."),
+    ] = None,
+    flags: BuildFlags,
 ) -> Report:
-    """Compile a checkpoint or split folder, and verify it."""
+    """Compile a checkpoint or split folder and verify it, or compile a bundle."""
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
-    flags = {
-        "out": out,
-        "tp": tp,
-        "batch_size": batch_size,
-        "max_length": max_length,
-        "prefill_buckets": prefill_buckets,
-        "decode_buckets": decode_buckets,
-        "dtype": dtype,
-        "target": target,
-        "revision": revision,
-    }
     if relink:
-        given = [name for name, value in flags.items() if value is not None]
-        return _relink(Path(checkpoint), given, quiet=quiet)
-    asked = merge_flags(Recipe(checkpoint=checkpoint), **flags)
+        return _relink(Path(checkpoint), flags)
+    if (bundle := folder_of(checkpoint)) is not None:
+        return _compile_bundle(bundle, weights, flags)
+    if weights is not None:
+        message = "--weights is for bundles; a checkpoint has its own"
+        raise UsageError(message, hint="leave it out")
+    asked = merge_flags(Recipe(checkpoint=checkpoint), **flags.overrides)
     built = pipeline.build(
         asked,
         require_out(asked.out),
-        verify=not no_verify,
-        overwrite=overwrite,
-        dump_ir=dump_ir,
-        progress=make_progress(quiet),
+        verify=not flags.no_verify,
+        overwrite=flags.overwrite,
+        dump_ir=flags.dump_ir,
+        options=flags.compile_options,
+        progress=make_progress(flags.quiet),
     )
     return report_built("compile", built)
 
 
-def _relink(folder: Path, given: list[str], *, quiet: bool) -> Report:
+def _relink(folder: Path, flags: BuildFlags) -> Report:
     from neuronc.artifact.relink import relink
     from neuronc.cli.progress import make_progress
 
-    if given:
-        message = f"--relink keeps what the artifact is; it takes no --{given[0].replace('_', '-')}"
+    if given := flags.given():
+        message = f"--relink keeps what the artifact is; it takes no {given[0]}"
         raise UsageError(message, hint="compile the checkpoint again to change it")
     begin = time.perf_counter()
-    manifest = relink(folder, progress=make_progress(quiet))
+    manifest = relink(folder, progress=make_progress(flags.quiet))
+    warning = "the new executables are unverified: run neuronc verify"
+    return _report(folder, manifest, time.perf_counter() - begin, (warning,))
+
+
+def _compile_bundle(bundle: Path, weights: Path | None, flags: BuildFlags) -> Report:
+    from neuronc.artifact.manifest import WEIGHTS_DIR
+    from neuronc.artifact.neffs import compile_bundle
+    from neuronc.cli.progress import make_progress
+    from neuronc.parallel.split_manifest import SPLIT_FILE
+
+    others = [option for option in flags.given() if option not in _FOR_BUNDLES]
+    if others:
+        message = f"{bundle} was lowered already: {others[0]} comes too late"
+        raise UsageError(message, hint="lower the checkpoint again to change it")
+    begin = time.perf_counter()
+    out = require_out(flags.out)
+    manifest = compile_bundle(
+        bundle,
+        out,
+        flags.compile_options,
+        weights=weights,
+        overwrite=flags.overwrite,
+        progress=make_progress(flags.quiet),
+    )
+    warnings = [] if manifest.verification else ["the artifact is unverified: run neuronc verify"]
+    if not (out / WEIGHTS_DIR / SPLIT_FILE).is_file():
+        warnings.append("it has no weights, as the bundle: pass --weights DIR to put them in")
+    return _report(out, manifest, time.perf_counter() - begin, tuple(warnings))
+
+
+def _report(
+    folder: Path, manifest: "Manifest", elapsed_s: float, warnings: tuple[str, ...]
+) -> Report:
     data: dict[str, object] = {
         "path": str(folder),
         "artifact_digest": manifest.digest,
         "target": manifest.target,
+        "neuron": manifest.neuron,
         "programs": [program.name for program in manifest.programs],
-        "elapsed_s": round(time.perf_counter() - begin, 2),
-        "verification": "unverified",
+        "elapsed_s": round(elapsed_s, 2),
+        "verification": manifest.verification or "unverified",
     }
 
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs
 
-        took = f"{data['elapsed_s']} s"
-        draw_pairs(console, artifact_lines(folder, manifest, took=took))
+        draw_pairs(console, artifact_lines(folder, manifest, took=f"{elapsed_s:.1f} s"))
 
-    warning = "the new executables are unverified: run neuronc verify"
-    return Report(command="compile", data=data, text=draw, warnings=(warning,))
+    return Report(command="compile", data=data, text=draw, warnings=warnings)

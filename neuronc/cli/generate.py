@@ -1,18 +1,19 @@
 """neuronc generate: text from an artifact."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronc.cli.options import JsonFlag, QuietFlag
+from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
 from neuronc.cli.output import Report
 from neuronc.errors import UsageError
 
 if TYPE_CHECKING:
-    from neuronc.artifact.manifest import Manifest
     from neuronc.progress import Progress
     from neuronc.runtime.request import SamplingParams
+    from neuronc.runtime.session import Session
 
 EXAMPLES = (
     'neuronc generate artifact --prompt "What is the capital of France?" --max-new-tokens 16',
@@ -35,6 +36,8 @@ def generate(
     top_k: Annotated[int, typer.Option("--top-k", metavar="N", help="0 keeps all.")] = 0,
     top_p: Annotated[float, typer.Option("--top-p")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N")] = 0,
+    on: OnOption = None,
+    rank_processes: RankProcessesFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
@@ -44,23 +47,32 @@ def generate(
     """
     from neuronc.cli.progress import make_progress
     from neuronc.runtime.request import SamplingParams
+    from neuronc.runtime.session import Session
 
     if not prompt:
         message = "--prompt is missing"
         raise UsageError(message, hint='pass --prompt "What is the capital of France?"')
     sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    answers, manifest = _answer(
-        artifact,
-        prompt,
-        sampling,
-        max_new_tokens=max_new_tokens,
-        use_chat=not no_chat,
-        progress=make_progress(quiet),
+    progress = make_progress(quiet)
+    opened = Session.open(
+        artifact, on=on or "target", rank_processes=rank_processes, progress=progress
     )
+    with closing(opened) as session:
+        answers = _answer(
+            session,
+            artifact,
+            prompt,
+            sampling,
+            max_new_tokens=max_new_tokens,
+            use_chat=not no_chat,
+            progress=progress,
+        )
+    manifest = session.manifest
     verified = bool((manifest.verification or {}).get("passed"))
     data: dict[str, object] = {
         "answers": answers,
         "target": manifest.target,
+        "ran_on": session.ran_on,
         "artifact_digest": manifest.digest,
         "verified": verified,
     }
@@ -74,6 +86,7 @@ def generate(
 
 
 def _answer(
+    session: "Session",
     artifact: Path,
     prompts: list[str],
     sampling: "SamplingParams",
@@ -81,15 +94,13 @@ def _answer(
     max_new_tokens: int,
     use_chat: bool,
     progress: "Progress",
-) -> tuple[list[dict[str, object]], "Manifest"]:
+) -> list[dict[str, object]]:
     """Run all prompts through one engine; one row per prompt."""
     from neuronc.artifact.manifest import WEIGHTS_DIR
     from neuronc.runtime.engine import Engine
     from neuronc.runtime.request import Request
-    from neuronc.runtime.session import Session
     from neuronc.runtime.text import TextCodec, stop_token_ids
 
-    session = Session.open(artifact, progress=progress)
     codec = TextCodec.open(artifact / WEIGHTS_DIR)
     as_chat = use_chat and codec.has_chat_template
     requests = [
@@ -104,7 +115,7 @@ def _answer(
     ]
     with progress.stage("generating"):
         new_ids = Engine(session).run(requests)
-    rows: list[dict[str, object]] = [
+    return [
         {
             "prompt": text,
             "text": codec.decode(new_ids[request.request_id]),
@@ -113,4 +124,3 @@ def _answer(
         }
         for text, request in zip(prompts, requests, strict=True)
     ]
-    return rows, session.manifest

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from neuronc.errors import UsageError
-from neuronc.recipe import DtypeChoice, TargetName
+from neuronc.recipe import DtypeChoice, Place, TargetName
 
 
 class BucketList(tuple[int, ...]):
@@ -32,7 +32,8 @@ def parse_buckets(option: str, text: str) -> BucketList:
     return buckets
 
 
-def _at_least_one(param: typer.CallbackParam, value: int | None) -> int | None:
+def at_least_one(param: typer.CallbackParam, value: int | None) -> int | None:
+    """A typer callback: `UsageError` for a count below 1."""
     if value is not None and value < 1:
         option = param.opts[0]
         message = f"{option} is {value}; it must be at least 1"
@@ -52,14 +53,14 @@ OverwriteFlag = Annotated[
 ]
 TpOption = Annotated[
     int | None,
-    typer.Option("--tp", metavar="N", callback=_at_least_one, help="Ranks (default 1)."),
+    typer.Option("--tp", metavar="N", callback=at_least_one, help="Ranks (default 1)."),
 ]
 BatchSizeOption = Annotated[
     int | None,
     typer.Option(
         "--batch-size",
         metavar="N",
-        callback=_at_least_one,
+        callback=at_least_one,
         help="Slots that decode together (default 1).",
     ),
 ]
@@ -68,7 +69,7 @@ MaxLengthOption = Annotated[
     typer.Option(
         "--max-length",
         metavar="N",
-        callback=_at_least_one,
+        callback=at_least_one,
         help="Tokens per slot, prompt and answer (default: the model's, at most 2048).",
     ),
 ]
@@ -96,6 +97,14 @@ DtypeOption = Annotated[
 ]
 TargetOption = Annotated[
     TargetName | None, typer.Option("--target", help="What to compile for (default cpu).")
+]
+OnOption = Annotated[
+    Place | None,
+    typer.Option("--on", help="Run a Neuron artifact on its target (default), or here on the CPU."),
+]
+RankProcessesFlag = Annotated[
+    bool,
+    typer.Option("--rank-processes", help="A process per NeuronCore in place of a thread."),
 ]
 RevisionOption = Annotated[
     str | None,

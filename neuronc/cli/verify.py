@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neuronc.cli.options import JsonFlag, QuietFlag
+from neuronc.cli.options import JsonFlag, OnOption, QuietFlag
 from neuronc.cli.output import Report
 
 EXAMPLES = (
@@ -26,17 +26,21 @@ def verify(
             help="Compare with this checkpoint instead of the rank shards put together.",
         ),
     ] = None,
+    on: OnOption = None,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
     """Compare an artifact's logits with transformers'.
 
-    The result is recorded in the artifact's manifest.
+    A Neuron artifact's programs run on the CPU unless --on target is given. The result is recorded
+    in the artifact's manifest.
     """
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
-    manifest, error = pipeline.verify(artifact, checkpoint, progress=make_progress(quiet))
+    manifest, error = pipeline.verify(
+        artifact, checkpoint, on=on or "cpu", progress=make_progress(quiet)
+    )
     found = manifest.verification or {}
 
     def draw(console: Any) -> None:
@@ -64,11 +68,12 @@ def describe_verification(found: Mapping[str, Any] | None) -> str:
 
 def draw_verification(console: Any, found: Mapping[str, Any]) -> None:
     """The numbers, overall and of each program."""
+    from neuronc.bench.report import headline
     from neuronc.cli.tables import draw_pairs, draw_rows
 
     pairs = {
         "verification": "passed" if found["passed"] else "FAILED",
-        "ran on": f"{found['target']} target (not a Neuron device)",
+        "ran on": headline(found["target"]),
         "reference": found["reference"],
         "rows compared": str(found["num_rows"]),
         "max error": (

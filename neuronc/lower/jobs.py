@@ -33,6 +33,8 @@ class ProgramJob:
         source: The checkpoint's name, for messages.
         shapes: Whole shape of every parameter.
         dtype: Element type of weights and arithmetic.
+        target: A Neuron target's program is legalised for neuronx-cc as well.
+        make_executable: Whether XLA:CPU compiles it.
         dump_ir: Folder for numbered IR dumps, or None.
     """
 
@@ -44,6 +46,8 @@ class ProgramJob:
     source: str = ""
     shapes: Mapping[str, Sequence[int]] | None = None
     dtype: str = ""
+    target: str = "cpu"
+    make_executable: bool = True
     dump_ir: str | None = None
 
 

@@ -19,9 +19,18 @@ from pathlib import Path
 from neuronc.errors import NeuroncError
 from neuronc.families.model_config import read_model_config
 from neuronc.lower.ir_dump import IRDump
-from neuronc.lower.program_files import EXECUTABLE, HLO, LOG, RESULT, SIGNATURE, STABLEHLO
+from neuronc.lower.program_files import (
+    EXECUTABLE,
+    HLO,
+    LOG,
+    NEURON_HLO,
+    RESULT,
+    SIGNATURE,
+    STABLEHLO,
+)
 from neuronc.parallel.plan import plan_parallelism
 from neuronc.trace.program_spec import (
+    MergedWeights,
     ProgramSignature,
     ProgramSpec,
     signature_from_dict,
@@ -38,7 +47,7 @@ _HEAVY = (
 
 
 def make_program(job: dict[str, object], folder: Path) -> None:
-    """Write the StableHLO, HLO and executable of ``job`` into ``folder``.
+    """Write the StableHLO, HLO, legalised HLO and executable of ``job`` into ``folder``.
 
     A job with a ``signature`` starts from the StableHLO that is already there: no torch needed.
     """
@@ -51,9 +60,11 @@ def make_program(job: dict[str, object], folder: Path) -> None:
         signature = signature_from_dict(job["signature"])  # type: ignore[arg-type]
     else:
         text, signature = _trace_and_lower(job, folder)
-    _say("compiling")
-    executable, merged = compile_cpu(text, signature, tp=tp)
-    (folder / EXECUTABLE).write_bytes(executable)
+    merged: MergedWeights = ()
+    if job["make_executable"]:
+        _say("compiling")
+        executable, merged = compile_cpu(text, signature, tp=tp)
+        (folder / EXECUTABLE).write_bytes(executable)
     described = {**signature_to_dict(signature), "merged_weights": merged}
     (folder / SIGNATURE).write_text(json.dumps(described))
 
@@ -78,6 +89,10 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     dump.write("hlo.pb", lambda: proto)
     (folder / STABLEHLO).write_text(text, encoding="utf-8")
     (folder / HLO).write_bytes(proto)
+    if job["target"] != "cpu":
+        from neuronc.targets.neuron.legalise import legalise
+
+        (folder / NEURON_HLO).write_bytes(legalise(proto, traced.signature))
     return text, traced.signature
 
 

@@ -4,10 +4,9 @@ Opening loads executables and weights; it never traces, lowers or compiles, and 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,87 +17,87 @@ from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
     WEIGHTS_DIR,
     Manifest,
-    ProgramEntry,
     read_manifest,
 )
-from neuronc.errors import InputError, PlanError
-from neuronc.lower.program_files import EXECUTABLE
+from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.lower.program_files import EXECUTABLE, NEFF
 from neuronc.parallel.split_manifest import FileDigest, check_files, rank_file
 from neuronc.progress import SILENT, Progress
-from neuronc.runtime.weights import empty_cache, load_weights, rank_numbers
-from neuronc.targets.cpu import open_cpu, set_device_count
-from neuronc.targets.cpu_merge import merge_inputs
-from neuronc.targets.host import require_host
-from neuronc.trace.program_spec import MergedWeights, Phase, TensorSpec
+from neuronc.recipe import Place
+from neuronc.runtime.ranks import Ranks
+from neuronc.targets.neuron.compiler.toolchain import installed_version, is_stand_in
+from neuronc.trace.program_spec import Phase
 
 Array = np.ndarray[Any, Any]
-Program = Callable[..., Any]
 
 
 class Session:
     """Runs an artifact's programs; slots are numbered from 0 to ``batch_size - 1``.
 
-    Not for use by several threads at once: the KV caches are given to every call and taken back
-    from it.
+    Not for use by several threads at once: every call changes the KV caches.
+
+    Args:
+        manifest: Of the artifact.
+        ranks: All its ranks, opened.
+        checked: Done when the weights' digests are compared.
+        ran_on: What executes the programs here, for reports.
     """
 
     def __init__(
-        self,
-        manifest: Manifest,
-        programs: Mapping[tuple[Phase, int], Program],
-        caches: list[Any],
-        rank: list[Any],
-        checked: "Future[None]",
+        self, manifest: Manifest, ranks: Ranks, checked: "Future[None]", *, ran_on: str = "cpu"
     ) -> None:
-        self.manifest = manifest
+        self.manifest, self.ranks = manifest, ranks
         self.batch_size, self.max_length = manifest.batch_size, manifest.max_length
         self.prefill_buckets = manifest.prefill_buckets
         self.decode_buckets = manifest.decode_buckets
         self.vocab_size = manifest.programs[0].signature.outputs[0].shape[1]
+        self.ran_on = ran_on
         self.load_s = 0.0
-        self._programs, self._caches, self._rank = programs, caches, rank
         self._checked = checked
 
     @classmethod
-    def open(cls, folder: Path, *, progress: Progress = SILENT) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        on: Place = "target",
+        rank_processes: bool = False,
+        progress: Progress = SILENT,
+    ) -> Self:
         """Open the artifact in ``folder``; every file is compared with its digest.
 
-        Machine code is compared before it is loaded. Comparing the weights may go on while the
-        first program runs, and its numbers wait for it: none come from a changed file.
+        What runs is compared before it is loaded. Comparing the weights may go on while the first
+        program runs, and its numbers wait for it: none come from a changed file.
+
+        Args:
+            folder: The artifact.
+            on: Where to run it.
+            rank_processes: A process per NeuronCore in place of a thread.
+            progress: Told of the opening.
 
         Raises:
-            InputError: not an artifact, or a changed byte; for weights, the first call may raise it.
-            ToolchainError: the executables were compiled for another machine or jaxlib.
+            InputError: not an artifact, a bundle that is still to be compiled, or a changed byte;
+                for weights, the first call may raise it.
+            ToolchainError: it was compiled for another machine or jaxlib, or needs nrtpy.
+            UsageError: ``rank_processes`` where there are no NeuronCores.
         """
         begin = time.perf_counter()
         manifest = read_manifest(folder)
-        _require_listed(folder, manifest)
-        require_host(manifest.host)
-        set_device_count(manifest.tp)
-        with progress.stage("opening the artifact"), _workers() as pool:
-            weight_files, others = _weights_apart(manifest)
-            check_files(folder, others)
-            checked = pool.submit(check_files, folder, weight_files)
-            opened = [
-                pool.submit(_open_program, folder, entry, manifest.tp)
-                for entry in manifest.programs
-            ]
-            try:
-                weights = _load_weights(folder, manifest)
-            except Exception:
-                checked.result()  # a changed file is the better explanation
-                raise
-            programs = {
-                (entry.phase, entry.bucket): partial(code.result(), *weights[entry.merged_weights])
-                for entry, code in zip(manifest.programs, opened, strict=True)
-            }
-        caches = [empty_cache(spec, tp=manifest.tp) for spec in _inputs(manifest, "cache")]
-        rank = [rank_numbers(spec, tp=manifest.tp) for spec in _inputs(manifest, "rank")]
-        session = cls(manifest, programs, caches, rank, checked)
+        target = "cpu" if on == "cpu" else manifest.target
+        if rank_processes and target == "cpu":
+            message = "ranks on the CPU are devices of one process"
+            raise UsageError(message, hint="leave out --rank-processes")
+        _require_listed(folder, manifest, EXECUTABLE if target == "cpu" else NEFF)
+        with progress.stage("opening the artifact"), _comparing(folder, manifest) as checked:
+            ranks = _open_ranks(folder, manifest, target, rank_processes=rank_processes)
+        ran_on = target if target == "cpu" else device_name(manifest)
+        session = cls(manifest, ranks, checked, ran_on=ran_on)
         session.load_s = time.perf_counter() - begin
-        if checked.done():
-            checked.result()
         return session
+
+    def close(self) -> None:
+        """Give back cores and processes; the session cannot be used afterwards."""
+        self.ranks.close()
 
     def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> Array:
         """Process one chunk of a sequence into ``slot``; logits ``[vocab]`` of its last token.
@@ -169,62 +168,64 @@ class Session:
         return start, end
 
     def _run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        program = self._programs[phase, bucket]
-        outputs = program(*self._caches, *self._rank, *data)
-        self._caches = list(outputs[1:])
+        logits = self.ranks.run(phase, bucket, data)
         self._checked.result()
-        return np.asarray(outputs[0])
+        return logits
 
 
-def _inputs(manifest: Manifest, kind: str) -> tuple[TensorSpec, ...]:
-    """What all programs take alike: their weights, caches or rank number."""
-    return tuple(t for t in manifest.programs[0].signature.inputs if t.kind == kind)
+def device_name(manifest: Manifest) -> str:
+    """The target, unless a test double stands for its compiler or runtime: then that is said."""
+    compiler = (manifest.neuron or {}).get("compiler") or {}
+    nrtpy = installed_version("nrtpy") or ""
+    if is_stand_in(str(compiler.get("version", ""))) or is_stand_in(nrtpy):
+        return f"{manifest.target} test double"
+    return manifest.target
+
+
+def _open_ranks(folder: Path, manifest: Manifest, target: str, *, rank_processes: bool) -> Ranks:
+    if target == "cpu":
+        from neuronc.runtime.cpu_ranks import open_cpu_ranks
+
+        return open_cpu_ranks(folder, manifest)
+    from neuronc.runtime.device_ranks import DeviceProcesses, DeviceThreads
+
+    return (DeviceProcesses if rank_processes else DeviceThreads)(folder, manifest)
 
 
 @contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that may go on after the block: what was submitted is not waited for."""
-    pool = ThreadPoolExecutor(max_workers=3)  # one compares digests, two load programs
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False)
-
-
-def _weights_apart(
-    manifest: Manifest,
-) -> tuple[tuple[FileDigest, ...], tuple[FileDigest, ...]]:
-    """The digests of the rank files, which are large, and of everything else, which is not."""
+def _comparing(folder: Path, manifest: Manifest) -> "Iterator[Future[None]]":
+    """Compare digests: of the weights in a thread that may outlive the block, of the rest first."""
     ranks = {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
-    return (
-        tuple(file for file in manifest.files if file.path in ranks),
-        tuple(file for file in manifest.files if file.path not in ranks),
-    )
+    check_files(folder, _files(manifest, ranks, listed=False))
+    pool = ThreadPoolExecutor(max_workers=1)
+    checked = pool.submit(check_files, folder, _files(manifest, ranks, listed=True))
+    pool.shutdown(wait=False)
+    try:
+        yield checked
+    except Exception:
+        checked.result()  # a changed file is the better explanation
+        raise
+    if checked.done():
+        checked.result()
 
 
-def _open_program(folder: Path, entry: ProgramEntry, tp: int) -> Program:
-    signature = merge_inputs(entry.signature, entry.merged_weights)
-    return open_cpu((folder / _executable(entry)).read_bytes(), signature, tp=tp)
+def _files(manifest: Manifest, names: set[str], *, listed: bool) -> tuple[FileDigest, ...]:
+    return tuple(file for file in manifest.files if (file.path in names) == listed)
 
 
-def _load_weights(folder: Path, manifest: Manifest) -> dict[MergedWeights, list[Any]]:
-    """The weights as the programs take them: once, unless programs differ in what they merge."""
-    signatures = {entry.merged_weights: entry.signature for entry in manifest.programs}
-    return {
-        merged: load_weights(folder / WEIGHTS_DIR, signature, merged, tp=manifest.tp)
-        for merged, signature in signatures.items()
-    }
-
-
-def _executable(entry: ProgramEntry) -> str:
-    return f"{PROGRAMS_DIR}/{entry.name}/{EXECUTABLE}"
-
-
-def _require_listed(folder: Path, manifest: Manifest) -> None:
+def _require_listed(folder: Path, manifest: Manifest, executable: str) -> None:
     """What is going to be loaded has to be among the files whose digests are compared."""
-    needed = {_executable(entry) for entry in manifest.programs}
-    needed |= {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
-    missing = sorted(needed - {file.path for file in manifest.files})
+    listed = {file.path for file in manifest.files}
+    programs = {f"{PROGRAMS_DIR}/{entry.name}/{executable}" for entry in manifest.programs}
+    if not listed & programs and manifest.target != "cpu":
+        what = "programs for the CPU" if executable == EXECUTABLE else "NEFFs: it is a bundle"
+        message = f"{folder} has no {what}"
+        hint = "neuronc compile BUNDLE -o DIR compiles it, where neuronx-cc is"
+        if executable == EXECUTABLE:
+            hint = f"neuronc compile --relink {folder} makes them"
+        raise InputError(message, hint=hint)
+    weights = {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
+    missing = sorted((programs | weights) - listed)
     if missing:
         what = f"does not list {', '.join(missing)}"
         message = f"{folder / MANIFEST_FILE} is damaged: it {what}"

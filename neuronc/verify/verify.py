@@ -1,6 +1,7 @@
 """Run an artifact and the original model on the same tokens, and compare every logit."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from neuronc.errors import VerificationError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
 from neuronc.progress import SILENT, Progress
+from neuronc.recipe import Place
 from neuronc.runtime.session import Session
 from neuronc.verify.cases import Case, make_rounds
 from neuronc.verify.compare import Comparison, LogitsRow, compare_rows
@@ -47,7 +49,11 @@ class Verification:
 
 
 def verify_artifact(
-    folder: Path, *, checkpoint: Checkpoint | None = None, progress: Progress = SILENT
+    folder: Path,
+    *,
+    checkpoint: Checkpoint | None = None,
+    on: Place = "cpu",
+    progress: Progress = SILENT,
 ) -> Verification:
     """Compare the artifact in ``folder`` with transformers.
 
@@ -57,13 +63,21 @@ def verify_artifact(
     Args:
         folder: The artifact.
         checkpoint: Where the reference's weights come from; None puts the rank shards together.
+        on: Where the artifact runs. A Neuron artifact's programs run on the CPU as well: the same
+            lowered programs through another code generator.
         progress: Told of every round.
 
     Raises:
         VerificationError: the shards are not the checkpoint's tensors. (Numbers that differ are
             in the result, not an error.)
     """
-    session = Session.open(folder, progress=progress)
+    with closing(Session.open(folder, on=on, progress=progress)) as session:
+        return _verify(session, folder, checkpoint, progress)
+
+
+def _verify(
+    session: Session, folder: Path, checkpoint: Checkpoint | None, progress: Progress
+) -> Verification:
     weights_dir = folder / WEIGHTS_DIR
     split = read_split_manifest(weights_dir)
     with progress.stage("building the reference model with transformers"):
@@ -77,7 +91,7 @@ def verify_artifact(
     return Verification(
         comparison=compare_rows(rows, dtype=split.dtype, num_layers=num_layers),
         reference=_describe_reference(split, from_shards=checkpoint is None),
-        target=session.manifest.target,
+        target=session.ran_on,
         non_finite_weights=tuple(finite.bad),
     )
 

@@ -141,7 +141,7 @@ def test_dumped_ir_is_numbered_by_stage(
         (("--max-length", "4096"), 4, "beyond the model's 128 positions"),
         (("--max-length", "16", "--prefill-buckets", "32"), 2, "more than max_length 16"),
         (("--prefill-buckets", "8,x"), 2, "--prefill-buckets is '8,x'"),
-        (("--target", "inf2"), 5, "target 'inf2'"),
+        (("--target", "inf2"), 5, "neuronx-cc is not on the PATH"),
         (("--dtype", "f8"), 2, "f8"),
     ],
 )

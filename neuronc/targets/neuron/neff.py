@@ -8,6 +8,8 @@ import lzma
 import struct
 import tarfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,12 +90,31 @@ def list_neff(path: Path) -> dict[str, int]:
     Raises:
         InputError: not a NEFF, or an archive that cannot be read.
     """
+    with _archive(path) as archive:
+        return {member.name: member.size for member in archive if member.isfile()}
+
+
+def read_neff_file(path: Path, name: str) -> bytes:
+    """The file ``name`` of ``path``'s archive; the whole of it in memory.
+
+    Raises:
+        InputError: not a NEFF, an archive that cannot be read, or no such file in it.
+    """
+    with _archive(path) as archive:
+        for member in archive:
+            if member.name == name and (file := archive.extractfile(member)):
+                return file.read()
+    raise _broken(path, f"has no file {name!r} in its archive")
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tarfile.TarFile]:
     read_neff_header(path)
     try:
         with reading(path), path.open("rb") as file:
             file.seek(HEADER_BYTES)
             with tarfile.open(fileobj=file, mode="r|*") as archive:
-                return {member.name: member.size for member in archive if member.isfile()}
+                yield archive
     except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise _broken(path, f"has an archive that cannot be read: {error}") from error
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from neuronc.artifact.manifest import Manifest, ProgramEntry
+from neuronc.runtime.cpu_ranks import CpuRanks
 from neuronc.runtime.request import Request
 from neuronc.runtime.session import Session
 from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec, list_programs
@@ -63,7 +64,7 @@ def open_toy(
     cache = np.full((batch_size, max_length), PADDING, dtype=np.int32)
     checked: Future[None] = Future()
     checked.set_result(None)
-    return Session(manifest, programs, [cache], [], checked)
+    return Session(manifest, CpuRanks(programs, [cache], []), checked)
 
 
 def _manifest(specs: tuple[ProgramSpec, ...]) -> Manifest:

@@ -1,0 +1,150 @@
+"""From lowered programs in an artifact to NEFFs in it; and from a bundle to an artifact."""
+
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neuronc.artifact.atomic import atomic_folder
+from neuronc.artifact.contents import digest_files
+from neuronc.artifact.link import link_files
+from neuronc.artifact.manifest import (
+    PROGRAMS_DIR,
+    WEIGHTS_DIR,
+    Manifest,
+    ProgramEntry,
+    read_manifest,
+    write_manifest,
+)
+from neuronc.errors import InputError
+from neuronc.lower.program_files import NEURON_HLO
+from neuronc.parallel.split_manifest import SPLIT_FILE, check_files, read_split_manifest
+from neuronc.progress import SILENT, Progress
+from neuronc.targets.neuron.compiler.command import CompilerFlags, command_line
+from neuronc.targets.neuron.compiler.programs import NeffJob, compile_neffs
+from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
+from neuronc.targets.neuron.settings import CompileOptions
+from neuronc.trace.program_spec import ProgramSpec
+
+COMMANDS_FILE = "commands.txt"
+
+
+def add_neffs(
+    folder: Path,
+    manifest: Manifest,
+    compiler: Compiler,
+    options: CompileOptions,
+    *,
+    progress: Progress = SILENT,
+) -> Manifest:
+    """Compile every legalised program in ``folder`` and write a manifest that says so.
+
+    Raises:
+        NeuroncError: what `compile_neffs` raises.
+    """
+    flags = _flags_of(manifest)
+    jobs = [
+        NeffJob(name=p.name, phase=p.phase, bucket=p.bucket, signature=p.signature)
+        for p in manifest.programs
+    ]
+    compile_neffs(
+        jobs,
+        folder / PROGRAMS_DIR,
+        compiler,
+        flags,
+        num_parallel=options.num_parallel,
+        timeout_s=options.timeout_s,
+        progress=progress,
+    )
+    told = {"version": compiler.version, "stand_in": compiler.is_stand_in}
+    neuron = {**(manifest.neuron or {}), "compiler": told}
+    known = {file.path: file.sha256 for file in manifest.files}
+    compiled = replace(manifest, neuron=neuron, files=digest_files(folder, known=known))
+    write_manifest(compiled, folder)
+    return compiled
+
+
+def write_commands(folder: Path, programs: Iterable[ProgramSpec], flags: CompilerFlags) -> None:
+    """Write ``commands.txt``: how neuronx-cc would be called, for people without neuronc there."""
+    lines = []
+    for program in programs:
+        argv = command_line(program.name, flags.of(program.phase))
+        place = f"{PROGRAMS_DIR}/{program.name}"
+        copied = f"cp {NEURON_HLO} {program.name}.hlo.pb"
+        lines.append(f"(cd {place} && {copied} && {shlex.join(argv)})")
+    (folder / COMMANDS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def compile_bundle(
+    bundle: Path,
+    out_dir: Path,
+    options: CompileOptions,
+    *,
+    weights: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Manifest:
+    """Make an artifact of ``bundle`` with the neuronx-cc of this machine: no torch, no transformers.
+
+    What the bundle proved of its programs stays: they are the same programs.
+
+    Args:
+        bundle: Made with ``--lower-only``.
+        out_dir: The new artifact.
+        options: How to compile.
+        weights: Split folder for a bundle without weights.
+        overwrite: Replace ``out_dir``.
+        progress: Told of every program.
+
+    Raises:
+        InputError: no bundle, a changed file, or weights of another model.
+        NeuroncError: what `add_neffs` raises.
+    """
+    manifest = read_manifest(bundle)
+    if not manifest.is_bundle:
+        message = f"{bundle} is an artifact for {manifest.target}, compiled already"
+        raise InputError(message, hint="compile takes checkpoints, split folders and bundles")
+    compiler = find_compiler()
+    check_files(bundle, manifest.files)
+    with atomic_folder(out_dir, overwrite=overwrite) as folder:
+        names = [file.path for file in manifest.files if file.path != COMMANDS_FILE]
+        link_files(bundle, folder, names)
+        if weights is not None:
+            manifest = _put_weights(weights, folder / WEIGHTS_DIR, manifest)
+        return add_neffs(folder, manifest, compiler, options, progress=progress)
+
+
+def _put_weights(source: Path, destination: Path, manifest: Manifest) -> Manifest:
+    """Link a split folder in, if it is one of this model for these ranks; forget old digests."""
+    split = read_split_manifest(source)
+    asked = (manifest.tp, manifest.dtype, _rank_shapes(manifest.programs[0]))
+    shapes = {name: tensor.rule.rank_shape for name, tensor in split.tensors.items()}
+    if (split.tp, split.dtype, shapes) != asked:
+        message = (
+            f"{source} holds {len(shapes)} tensors for tp={split.tp}, {split.dtype}; the bundle's"
+            f" programs take {len(asked[2])} tensors for tp={manifest.tp}, {manifest.dtype}"
+        )
+        raise InputError(message, hint="split the checkpoint the bundle was lowered from")
+    check_files(source, split.files)
+    shutil.rmtree(destination)  # its config.json is the bundle's own file under a second name
+    destination.mkdir()
+    link_files(source, destination, [SPLIT_FILE, *(file.path for file in split.files)])
+    kept = tuple(f for f in manifest.files if not f.path.startswith(f"{WEIGHTS_DIR}/"))
+    return replace(manifest, files=kept)
+
+
+def _rank_shapes(entry: ProgramEntry) -> dict[str, tuple[int, ...]]:
+    return {t.name: t.shape for t in entry.signature.inputs if t.kind == "weight"}
+
+
+def _flags_of(manifest: Manifest) -> CompilerFlags:
+    neuron: Mapping[str, Any] = manifest.neuron or {}
+    args = neuron["args"]
+    return CompilerFlags(
+        lnc=manifest.lnc,
+        prefill=tuple(args["prefill"]),
+        decode=tuple(args["decode"]),
+        env_args=tuple(neuron.get("neuron_cc_flags", ())),
+    )

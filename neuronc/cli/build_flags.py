@@ -1,0 +1,169 @@
+"""The options that build and compile have in common, declared once."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from neuronc.cli.options import (
+    BatchSizeOption,
+    DecodeBucketsOption,
+    DtypeOption,
+    DumpIrOption,
+    JsonFlag,
+    MaxLengthOption,
+    NoVerifyFlag,
+    OutOption,
+    OverwriteFlag,
+    PrefillBucketsOption,
+    QuietFlag,
+    RevisionOption,
+    TargetOption,
+    TpOption,
+    at_least_one,
+)
+from neuronc.cli.output import Report
+
+_RECIPE = (
+    "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "dtype", "target",
+    "lnc", "revision", "out",
+)  # fmt: skip
+
+LncOption = Annotated[
+    int | None,
+    typer.Option(
+        "--lnc",
+        metavar="N",
+        callback=at_least_one,
+        help="Physical cores per logical core (trn2, trn3: 1 or 2).",
+    ),
+]
+CcArgOption = Annotated[
+    list[str] | None,
+    typer.Option("--cc-arg", metavar="ARG", help="For neuronx-cc, verbatim; may be given again."),
+]
+LowerOnlyFlag = Annotated[
+    bool,
+    typer.Option(
+        "--lower-only", help="Stop before neuronx-cc: make a bundle to compile elsewhere."
+    ),
+]
+ConfigOnlyFlag = Annotated[
+    bool,
+    typer.Option("--config-only", help="With --lower-only: take config.json, no weights."),
+]
+AllowEnvFlag = Annotated[
+    bool, typer.Option("--allow-env-flags", help="Let NEURON_CC_FLAGS take part.")
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        callback=at_least_one,
+        help="neuronx-cc at once (default: by cores and memory).",
+    ),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--compile-timeout", metavar="S", help="Seconds per program (default 4 hours)."),
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildFlags:
+    """What the command line said; None and False where it said nothing."""
+
+    out: OutOption = None
+    tp: TpOption = None
+    batch_size: BatchSizeOption = None
+    max_length: MaxLengthOption = None
+    prefill_buckets: PrefillBucketsOption = None
+    decode_buckets: DecodeBucketsOption = None
+    dtype: DtypeOption = None
+    target: TargetOption = None
+    revision: RevisionOption = None
+    no_verify: NoVerifyFlag = False
+    overwrite: OverwriteFlag = False
+    dump_ir: DumpIrOption = None
+    lnc: LncOption = None
+    cc_arg: CcArgOption = None
+    lower_only: LowerOnlyFlag = False
+    config_only: ConfigOnlyFlag = False
+    allow_env_flags: AllowEnvFlag = False
+    jobs: JobsOption = None
+    compile_timeout: TimeoutOption = None
+    quiet: QuietFlag = False
+    json_: JsonFlag = False
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What replaces a recipe's values, for `neuronc.recipe.merge_flags`."""
+        given: dict[str, Any] = {name: getattr(self, name) for name in _RECIPE}
+        return {**given, "cc_args": tuple(self.cc_arg) if self.cc_arg else None}
+
+    @property
+    def compile_options(self) -> Any:
+        """How to go about the build: a ``CompileOptions``."""
+        from neuronc.targets.neuron.settings import CompileOptions
+
+        options = CompileOptions(
+            lower_only=self.lower_only,
+            config_only=self.config_only,
+            allow_env_flags=self.allow_env_flags,
+            num_parallel=self.jobs,
+        )
+        if self.compile_timeout is None:
+            return options
+        from dataclasses import replace
+
+        return replace(options, timeout_s=self.compile_timeout)
+
+    def given(self) -> list[str]:
+        """The options that were given, as they are written."""
+        named = [field.name for field in fields(self) if getattr(self, field.name)]
+        return [
+            f"--{n.replace('_', '-').rstrip('-')}" for n in named if n not in ("quiet", "json_")
+        ]
+
+
+def takes_build_flags(command: Callable[..., Report]) -> Callable[..., Report]:
+    """Show typer the fields of `BuildFlags` as options, and hand them over as ``flags``."""
+    signature = inspect.signature(command)
+    own = [p for name, p in signature.parameters.items() if name != "flags"]
+    hints = get_type_hints(BuildFlags, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(BuildFlags)
+    ]
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Report:
+        flags = BuildFlags(**{field.name: kwargs.pop(field.name) for field in fields(BuildFlags)})
+        return command(*args, **kwargs, flags=flags)
+
+    wrapper.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {
+        **{p.name: p.annotation for p in own},
+        **hints,
+        "return": Report,
+    }
+    del wrapper.__wrapped__  # typer would look through it
+    return wrapper
+
+
+def folder_of(path: str) -> Path | None:
+    """The artifact or bundle at ``path``, if there is one."""
+    from neuronc.artifact.manifest import MANIFEST_FILE
+
+    folder = Path(path)
+    return folder if (folder / MANIFEST_FILE).is_file() else None

@@ -1,0 +1,83 @@
+"""The ranks of an artifact as devices of this process, through XLA:CPU."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuronc.artifact.manifest import PROGRAMS_DIR, WEIGHTS_DIR, Manifest, ProgramEntry
+from neuronc.lower.program_files import EXECUTABLE
+from neuronc.runtime.weights import empty_cache, load_weights, rank_numbers
+from neuronc.targets.cpu import open_cpu, set_device_count
+from neuronc.targets.cpu_merge import merge_inputs
+from neuronc.targets.host import require_host
+from neuronc.trace.program_spec import MergedWeights, Phase, TensorSpec
+
+Array = np.ndarray[Any, Any]
+Program = Callable[..., Any]
+
+
+class CpuRanks:
+    """Runs executables; see `Ranks`."""
+
+    def __init__(
+        self,
+        programs: Mapping[tuple[Phase, int], Program],
+        caches: list[Any],
+        rank: list[Any],
+    ) -> None:
+        self._programs, self._caches, self._rank = programs, caches, rank
+
+    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
+        """Logits, the same on every rank."""
+        outputs = self._programs[phase, bucket](*self._caches, *self._rank, *data)
+        self._caches = list(outputs[1:])
+        return np.asarray(outputs[0])
+
+    def close(self) -> None:
+        """Nothing to give back: arrays go with the object."""
+
+
+def open_cpu_ranks(folder: Path, manifest: Manifest) -> CpuRanks:
+    """Open the artifact's executables and weights; machine code is loaded while weights are read.
+
+    Raises:
+        ToolchainError: the executables were compiled for another machine or jaxlib.
+    """
+    require_host(manifest.host)
+    set_device_count(manifest.tp)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        opened = [
+            pool.submit(_open_program, folder, entry, manifest.tp) for entry in manifest.programs
+        ]
+        weights = _load_weights(folder, manifest)
+        programs = {
+            (entry.phase, entry.bucket): partial(code.result(), *weights[entry.merged_weights])
+            for entry, code in zip(manifest.programs, opened, strict=True)
+        }
+    caches = [empty_cache(spec, tp=manifest.tp) for spec in _inputs(manifest, "cache")]
+    rank = [rank_numbers(spec, tp=manifest.tp) for spec in _inputs(manifest, "rank")]
+    return CpuRanks(programs, caches, rank)
+
+
+def _inputs(manifest: Manifest, kind: str) -> tuple[TensorSpec, ...]:
+    """What all programs take alike: their caches or rank number."""
+    return tuple(t for t in manifest.programs[0].signature.inputs if t.kind == kind)
+
+
+def _open_program(folder: Path, entry: ProgramEntry, tp: int) -> Program:
+    signature = merge_inputs(entry.signature, entry.merged_weights)
+    payload = (folder / PROGRAMS_DIR / entry.name / EXECUTABLE).read_bytes()
+    return open_cpu(payload, signature, tp=tp)
+
+
+def _load_weights(folder: Path, manifest: Manifest) -> dict[MergedWeights, list[Any]]:
+    """The weights as the programs take them: once, unless programs differ in what they merge."""
+    signatures = {entry.merged_weights: entry.signature for entry in manifest.programs}
+    return {
+        merged: load_weights(folder / WEIGHTS_DIR, signature, merged, tp=manifest.tp)
+        for merged, signature in signatures.items()
+    }

@@ -1,0 +1,175 @@
+"""All ranks of an artifact on NeuronCores: a thread per core, or a process per core.
+
+nrtpy documents neither; AWS's open code shows both (nkipy: ``spike`` runs one process with a thread
+per core, its Qwen example a process per rank under torchrun). Threads are the default: one process
+holds the engine and all ranks, nothing has to meet over a port, and calls release the GIL.
+"""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from neuronc.artifact.manifest import Manifest, read_manifest
+from neuronc.errors import CompilerError, NeuroncError, ToolchainError
+from neuronc.runtime.device_rank import DeviceRank, import_nrtpy, nrt_errors, require_lnc
+from neuronc.trace.program_spec import Phase
+
+Array = np.ndarray[Any, Any]
+Result = TypeVar("Result")
+_STOP_S = 10.0
+
+
+class DeviceThreads:
+    """One process that sees ``tp`` cores, and a thread per core; see `Ranks`."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        nrtpy = import_nrtpy()
+        require_lnc(manifest.lnc)
+        with nrt_errors("configuring the runtime"):
+            nrtpy.configure(visible_cores=range(manifest.tp))
+        # Loaded one after another in one thread, as AWS's own runner does.
+        self._ranks = [
+            DeviceRank(folder, manifest, rank=rank, core=rank) for rank in range(manifest.tp)
+        ]
+        self._pool = ThreadPoolExecutor(max_workers=manifest.tp, thread_name_prefix="rank")
+        self._nrtpy = nrtpy
+
+    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
+        """Logits of rank 0, when every rank is done."""
+        return self._all(lambda rank: rank.run(phase, bucket, data))[0]
+
+    def benchmark(
+        self, phase: Phase, bucket: int, data: list[Array], *, iterations: int
+    ) -> list[Any]:
+        """Nrtpy's ``BenchmarkResult`` of every rank; the caches hold nothing useful afterwards."""
+        return self._all(lambda rank: rank.benchmark(phase, bucket, data, iterations=iterations))
+
+    def close(self) -> None:
+        """Close the runtime of this process."""
+        self._pool.shutdown(wait=False)
+        self._ranks.clear()
+        with nrt_errors("closing the runtime"):
+            self._nrtpy.reset()
+
+    def _all(self, work: Callable[[DeviceRank], Result]) -> list[Result]:
+        futures = [self._pool.submit(work, rank) for rank in self._ranks]
+        # Ranks wait for each other on the device: one that fails leaves the others hanging there.
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+            future.result()
+        return [future.result() for future in futures]
+
+
+class DeviceProcesses:
+    """A process per rank, each with one core of its own; see `Ranks`."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        import_nrtpy()
+        context = multiprocessing.get_context("spawn")
+        root = f"127.0.0.1:{_free_port()}"
+        self._pipes: list[Connection] = []
+        self._workers = []
+        for rank in range(manifest.tp):
+            ours, theirs = context.Pipe()
+            worker = context.Process(
+                target=_serve, args=(theirs, str(folder), rank, root), daemon=True
+            )
+            worker.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._workers.append(worker)
+        try:
+            self._answers()  # every rank says when it has loaded
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
+        """Logits of rank 0, when every rank is done."""
+        answer: Array = self._ask("run", phase, bucket, data)[0]
+        return answer
+
+    def benchmark(
+        self, phase: Phase, bucket: int, data: list[Array], *, iterations: int
+    ) -> list[Any]:
+        """Nrtpy's ``BenchmarkResult`` of every rank; the caches hold nothing useful afterwards."""
+        return self._ask("benchmark", phase, bucket, data, iterations)
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.close()  # a worker that finds its pipe closed goes
+        for worker in self._workers:
+            worker.join(_STOP_S)
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+
+    def _ask(self, *question: Any) -> list[Any]:
+        for pipe in self._pipes:
+            pipe.send(question)
+        return self._answers()
+
+    def _answers(self) -> list[Any]:
+        waiting = {pipe: rank for rank, pipe in enumerate(self._pipes)}
+        answers: dict[int, Any] = {}
+        while waiting:
+            for pipe in connection.wait(list(waiting)):
+                rank = waiting.pop(cast("Connection", pipe))
+                answers[rank] = _receive(cast("Connection", pipe), rank)
+        return [answers[rank] for rank in sorted(answers)]
+
+
+def _receive(pipe: Connection, rank: int) -> Any:
+    try:
+        answer = pipe.recv()
+    except (EOFError, ConnectionError) as error:
+        message = f"the process of rank {rank} died"
+        hint = "look at what it printed to stderr; neuron-top shows the cores"
+        raise CompilerError(message, hint=hint) from error
+    if isinstance(answer, NeuroncError):
+        raise answer
+    return answer
+
+
+def _serve(pipe: Connection, folder: str, rank: int, root: str) -> None:
+    """A rank's process: load, then answer until the pipe closes."""
+    os.environ["NEURON_RT_VISIBLE_CORES"] = str(rank)
+    os.environ["NEURON_RT_ROOT_COMM_ID"] = root
+    try:
+        manifest = read_manifest(Path(folder))
+        require_lnc(manifest.lnc)
+        device = DeviceRank(Path(folder), manifest, rank=rank, core=0)
+    except NeuroncError as error:
+        pipe.send(error)
+        return
+    pipe.send(None)
+    while True:
+        try:
+            what, phase, bucket, data, *rest = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        try:
+            if what == "run":
+                pipe.send(device.run(phase, bucket, data))
+            else:
+                pipe.send(device.benchmark(phase, bucket, data, iterations=rest[0]))
+        except NeuroncError as error:
+            pipe.send(error)
+
+
+def _free_port() -> int:
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        message = f"no local port for the ranks to meet at: {error}"
+        raise ToolchainError(message, hint="run without --rank-processes") from error

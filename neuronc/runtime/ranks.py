@@ -1,0 +1,22 @@
+"""What a session needs of the ranks it runs on."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from neuronc.trace.program_spec import Phase
+
+Array = np.ndarray[Any, Any]
+
+
+class Ranks(Protocol):
+    """All ranks of an artifact, weights and caches in place.
+
+    One call at a time: the KV caches are changed by every run.
+    """
+
+    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
+        """Run a program on every rank with the same ``data``, in signature order; logits."""
+
+    def close(self) -> None:
+        """Give back what the ranks hold."""
