@@ -22,6 +22,15 @@ TINY_LLAMA: dict[str, Any] = {
 
 _GPT2 = {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 128, "vocab_size": 128}
 _SPECIAL_IDS = {name: TINY_LLAMA[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+TINY_OPT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "ffn_dim": 96,
+    "num_hidden_layers": 2,
+    "vocab_size": 128,
+    "max_position_embeddings": 64,
+    **_SPECIAL_IDS,
+}
 _SIZES: dict[str, dict[str, Any]] = {
     "llama": TINY_LLAMA,
     "mistral": {**TINY_LLAMA, "sliding_window": None},
@@ -29,6 +38,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "qwen3": TINY_LLAMA,
     "gemma": TINY_LLAMA,
     "phi3": {**TINY_LLAMA, "hidden_size": 72, "head_dim": None},
+    "opt": TINY_OPT,
     "gpt2": {**_GPT2, **_SPECIAL_IDS},
 }
 _CHAT_TEMPLATE = (

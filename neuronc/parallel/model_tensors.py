@@ -5,13 +5,25 @@ Only names are looked at here; shapes and tensors too many are the plan's matter
 
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from neuronc.checkpoint.checkpoint import Checkpoint
-from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader, no_such_tensor
 from neuronc.errors import InputError
 from neuronc.families.model_config import ModelConfig
-from neuronc.parallel.modules import EMBEDDING, NORM, why_not_splittable
+from neuronc.parallel.modules import (
+    EMBEDDING,
+    HEAD,
+    NORM,
+    is_parameter,
+    replicated,
+    why_not_splittable,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Buffers that older transformers versions saved; the model computes them itself.
 _NOT_PARAMETERS = re.compile(r".*\.(?:rotary_emb\.inv_freq|masked_bias|attn\.bias)")
@@ -36,6 +48,32 @@ def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Tens
             message = f"{what}; expected floating point, integer (quantized) weights cannot be used"
             raise InputError(message, hint="use the checkpoint that the quantized one was made of")
     return infos
+
+
+def named_as_model(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
+    """``checkpoint`` under the names of the causal LM, where it holds the base model's names.
+
+    Only for families with a plan of ours; other checkpoints are given back as they are.
+    """
+    prefix = config.own_plan.base_prefix if config.own_plan else ""
+    if not prefix or any(name.startswith(prefix) for name in checkpoint.tensors):
+        return checkpoint
+    old_names = {n if HEAD.fullmatch(n) else prefix + n: n for n in checkpoint.tensors}
+    tensors = {new: replace(checkpoint.tensors[old], name=new) for new, old in old_names.items()}
+    reader = _RenamingReader(reader=checkpoint.reader, old_names=old_names)
+    return replace(checkpoint, tensors=tensors, reader=reader)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _RenamingReader:
+    reader: TensorReader
+    old_names: Mapping[str, str]
+
+    def read(self, name: str) -> "np.ndarray[Any, Any]":
+        """The tensor that the checkpoint has under another name."""
+        if name not in self.old_names:
+            raise no_such_tensor(name, self.old_names, subject="the checkpoint")
+        return self.reader.read(self.old_names[name])
 
 
 def check_complete(names: Collection[str], config: ModelConfig, *, source: str) -> None:
@@ -77,7 +115,11 @@ def _check_parts(names: Collection[str], config: ModelConfig, source: str) -> No
     if not config.tie_word_embeddings and "lm_head.weight" not in outside:
         raise _incomplete(source, "'lm_head.weight', and config.json does not tie it")
     in_layers = [match[2] for name in names if (match := _LAYER.fullmatch(name))]
-    if any(NORM.fullmatch(n) for n in in_layers) and not any(NORM.fullmatch(n) for n in outside):
+    for known in replicated(config):
+        if not any(is_parameter(name, known) for name in outside):
+            raise _incomplete(source, repr(known))
+    has_norms, has_last = (any(map(NORM.fullmatch, n)) for n in (in_layers, outside))
+    if config.own_plan is None and has_norms and not has_last:
         raise _incomplete(source, "the norm after the last layer")
     for pattern, style in config.tp_plan.items():
         weight = f"{pattern.split('*.')[-1]}.weight"

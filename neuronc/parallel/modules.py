@@ -7,12 +7,9 @@ here are ever split, and a family whose plan names others is refused.
 
 import re
 from collections.abc import Mapping
-from typing import Literal
 
 from neuronc.families.model_config import ModelConfig
-
-Unit = Literal["query", "kv", "feature"]
-"""What the split dim of a linear layer counts: query heads, KV heads, or MLP features."""
+from neuronc.families.own_plan import Unit
 
 UNITS: Mapping[str, Unit] = {
     "self_attn.q_proj": "query",
@@ -46,8 +43,25 @@ _ATTENTION = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
 
 
 def module_of(pattern: str) -> str:
-    """The last two parts of a module's name: ``mlp.up_proj`` of ``layers.*.mlp.up_proj``."""
-    return ".".join(pattern.split(".")[-2:])
+    """A module's name in its layer: ``mlp.up_proj`` of ``layers.*.mlp.up_proj``."""
+    last = pattern.split(".")[-2:]
+    return ".".join(part for part in last if part != "*" and not part.isdecimal())
+
+
+def units(config: ModelConfig) -> Mapping[str, Unit]:
+    """What the split dim of each module counts, by its name in the layer."""
+    own = config.own_plan.linears if config.own_plan else {}
+    return {**UNITS, **{module_of(pattern): unit for pattern, (_, unit) in own.items()}}
+
+
+def replicated(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """Parameters that a plan of ours has on every rank: name without prefix, and shape."""
+    return config.own_plan.replicated(config) if config.own_plan else {}
+
+
+def is_parameter(name: str, known: str) -> bool:
+    """Whether ``name`` is parameter ``known``, with or without the base model's prefix."""
+    return name == known or name.endswith(f".{known}")
 
 
 def why_not_splittable(config: ModelConfig) -> str:
@@ -60,7 +74,7 @@ def why_not_splittable(config: ModelConfig) -> str:
     for pattern, style in config.tp_plan.items():
         if style not in STYLES:
             return f"{family} wants split style {style!r} for {pattern}; known are {STYLES}"
-        if style != "replicated_with_grad_allreduce" and module_of(pattern) not in UNITS:
+        if style != "replicated_with_grad_allreduce" and module_of(pattern) not in units(config):
             return f"{family} wants {pattern} split; neuronc does not know what its rows are"
     if not {module_of(pattern) for pattern in config.tp_plan} >= _ATTENTION:
         return f"the plan of {family} leaves out the attention projections"
@@ -74,7 +88,9 @@ def expected_shape(config: ModelConfig, name: str, style: str) -> tuple[int, ...
     """
     is_bias = name.endswith(".bias")
     if style in ("embedding", "head"):
-        return (config.vocab_size,) if is_bias else (config.vocab_size, config.hidden_size)
+        return (config.vocab_size,) if is_bias else (config.vocab_size, config.embedding_size)
+    if style == "replicated":
+        return next(s for known, s in replicated(config).items() if is_parameter(name, known))
     if style == "norm":
         return None if ".self_attn." in name else (config.hidden_size,)
     if style not in ("colwise", "rowwise") or (size := _unit_count(config, name)) is None:
@@ -86,7 +102,7 @@ def expected_shape(config: ModelConfig, name: str, style: str) -> tuple[int, ...
 
 def _unit_count(config: ModelConfig, name: str) -> int | None:
     """Size of the split dim of parameter ``name``; None where config.json does not say."""
-    unit = UNITS[module_of(name.rpartition(".")[0])]
+    unit = units(config)[module_of(name.rpartition(".")[0])]
     if unit == "feature":
         return config.intermediate_size
     heads = config.num_heads if unit == "query" else config.num_kv_heads

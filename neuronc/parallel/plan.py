@@ -12,9 +12,10 @@ from neuronc.parallel.modules import (
     EMBEDDING,
     HEAD,
     NORM,
-    UNITS,
     expected_shape,
     module_of,
+    replicated,
+    units,
     why_not_splittable,
 )
 from neuronc.parallel.rules import ParamRule, Piece, Role, even_pieces, units_to_pieces
@@ -92,6 +93,10 @@ class _Planner:
             (re.compile(r"(?:.*\.)?" + re.escape(p).replace(r"\*", r"\d+") + r"\.(weight|bias)"), s)
             for p, s in config.tp_plan.items()
         ]
+        self.patterns += [
+            (re.compile(r"(?:.*\.)?" + re.escape(known)), "replicated")
+            for known in replicated(config)
+        ]
 
     def rule(self, name: str, shape: tuple[int, ...]) -> ParamRule:
         style = self._style(name, shape)
@@ -100,7 +105,8 @@ class _Planner:
             message = f"{name!r} has shape {list(shape)}; the config's sizes give {list(expected)}"
             raise InputError(message, hint="the weights do not belong to this config.json")
         # The bias of a row-parallel linear is added once, after the all-reduce.
-        if self.tp == 1 or (style == "rowwise" and name.endswith(".bias")):
+        is_row_bias = style == "rowwise" and name.endswith(".bias")
+        if self.tp == 1 or is_row_bias or style == "replicated":
             return ParamRule(name=name, role="replicate", shape=shape)
         if style in ("norm", "replicated_with_grad_allreduce"):
             return self._norm(name, shape)
@@ -139,7 +145,7 @@ class _Planner:
         return ParamRule(name=name, role=role, shape=shape, dim=dim, ranks=pieces)
 
     def _pieces(self, name: str, shape: tuple[int, ...], dim: int) -> tuple[tuple[Piece, ...], ...]:
-        unit = UNITS[module_of(name.rpartition(".")[0])]
+        unit = units(self.config)[module_of(name.rpartition(".")[0])]
         if unit == "feature":
             if shape[dim] % self.tp:
                 size = f"dim {dim} of {name!r} (size {shape[dim]})"

@@ -16,7 +16,7 @@ from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype, numpy_dtype
 from neuronc.errors import InputError, UsageError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel.cost import padding_cost
-from neuronc.parallel.model_tensors import check_complete, model_tensors
+from neuronc.parallel.model_tensors import check_complete, model_tensors, named_as_model
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
 from neuronc.parallel.shards import cut_shard
 from neuronc.parallel.split_manifest import (
@@ -51,6 +51,7 @@ def split_checkpoint(
         UsageError: ``dtype`` or ``tp`` is none.
     """
     config = read_model_config(checkpoint.config, source=checkpoint.source)
+    checkpoint = named_as_model(checkpoint, config)
     infos = model_tensors(checkpoint, config)
     element = resolve_dtype(infos, dtype, source=checkpoint.source)
     plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp)

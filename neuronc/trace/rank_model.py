@@ -3,55 +3,32 @@
 Every rank runs this same module; only the weights given to it differ.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
 from typing import Any
 
 import torch
 from torch import nn
 
+from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
 from neuronc.trace.attention import ATTENTION, register_attention
 from neuronc.trace.collectives import all_gather, all_reduce
+from neuronc.trace.meta_model import build_meta_model
 
 
-def build_rank_model(config: Mapping[str, Any], plan: ParallelPlan, dtype: torch.dtype) -> Any:
+def build_rank_model(config: ModelConfig, plan: ParallelPlan, dtype: torch.dtype) -> Any:
     """The causal LM of ``config`` as one rank of ``plan`` runs it, without weights.
 
     Parameters are on the meta device with the rank's shapes; non-persistent buffers (rotary
     frequencies) are real. Costs no memory for weights.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     register_attention()
-    fields = {k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")}
-    hf_config = AutoConfig.for_model(config["model_type"], **fields)
-    with parameters_on_meta():
-        model = AutoModelForCausalLM.from_config(
-            hf_config, dtype=dtype, attn_implementation=ATTENTION
-        )
-    model.eval()
+    model = build_meta_model(config.raw, dtype=dtype, attention=ATTENTION)
     if plan.tp > 1:
         _cut_to_rank(model, plan)
+        _set_head_counts(model, config, plan)
     _put_head(model, plan)
     return model
-
-
-@contextmanager
-def parameters_on_meta() -> Iterator[None]:
-    """Within, every parameter is moved to the meta device as it is registered; buffers stay."""
-    register = nn.Module.register_parameter
-
-    def register_on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        if param is not None and param.device.type != "meta":
-            param = nn.Parameter(param.to("meta"), requires_grad=False)
-        register(self, name, param)
-
-    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 class RowParallelLinear(nn.Module):
@@ -122,9 +99,18 @@ def _cut_to_rank(model: Any, plan: ParallelPlan) -> None:
     for name, rule in plan.rules.items():
         if name.endswith(".weight"):
             _put_collective(model, name.removesuffix(".weight"), rule.role, plan)
+
+
+def _set_head_counts(model: Any, config: ModelConfig, plan: ParallelPlan) -> None:
     for module in model.modules():
         if hasattr(module, "num_key_value_groups"):
             module.num_key_value_groups = plan.heads.q_per_kv
+    for path in config.own_plan.query_head_counts if config.own_plan else ():
+        module_path, _, attribute = path.rpartition(".")
+        pattern = re.compile(r"(?:.*\.)?" + re.escape(module_path).replace(r"\*", r"\d+"))
+        for name, module in model.named_modules():
+            if pattern.fullmatch(name):
+                setattr(module, attribute, plan.heads.q_per_rank)
 
 
 def _put_collective(model: Any, module_name: str, role: str, plan: ParallelPlan) -> None:

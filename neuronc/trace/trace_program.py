@@ -30,7 +30,7 @@ def trace_program(
     config: ModelConfig, plan: ParallelPlan, spec: ProgramSpec, *, dtype: str
 ) -> TracedProgram:
     """Export the program ``spec`` of the model ``config``, one rank of ``plan``."""
-    model = build_rank_model(config.raw, plan, getattr(torch, DTYPES[dtype].torch))
+    model = build_rank_model(config, plan, getattr(torch, DTYPES[dtype].torch))
     signature = make_signature(config, plan, spec, dtype=dtype)
     program = _RankProgram(model, signature, spec)
     with FakeTensorMode(allow_non_fake_inputs=True):

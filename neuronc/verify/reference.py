@@ -82,18 +82,10 @@ class ReferenceModel:
             InputError: transformers' model has other parameters than the artifact.
         """
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
 
-        from neuronc.trace.rank_model import parameters_on_meta
+        from neuronc.trace.meta_model import build_meta_model
 
-        fields = {
-            k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")
-        }
-        hf_config = AutoConfig.for_model(config["model_type"], **fields)
-        with parameters_on_meta():
-            model = AutoModelForCausalLM.from_config(
-                hf_config, dtype=torch.float32, attn_implementation="eager"
-            )
+        model = build_meta_model(config, dtype=torch.float32, attention="eager")
         state = {name: torch.from_numpy(read(name).astype(np.float32)) for name in names}
         _, unexpected = model.load_state_dict(state, strict=False, assign=True)
         model.tie_weights()
@@ -101,7 +93,7 @@ class ReferenceModel:
         if unexpected or lost:
             message = f"transformers' model lacks {unexpected[:3]} or has no weights for {lost[:3]}"
             raise InputError(message, hint="the checkpoint does not belong to its config.json")
-        return cls(model.eval())
+        return cls(model)
 
     def logits(self, token_ids: list[int]) -> Array:
         """Logits ``[length, vocab]`` f32 after every token of one sequence."""

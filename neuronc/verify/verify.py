@@ -12,6 +12,7 @@ from neuronc.artifact.manifest import WEIGHTS_DIR
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.errors import VerificationError
 from neuronc.families.model_config import read_model_config
+from neuronc.parallel.model_tensors import named_as_model
 from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
@@ -81,15 +82,16 @@ def _verify(
     weights_dir = folder / WEIGHTS_DIR
     split = read_split_manifest(weights_dir)
     with progress.stage("building the reference model with transformers"):
-        config = _read_config(weights_dir, checkpoint)
+        raw = _read_config(weights_dir, checkpoint)
+        config = read_model_config(raw, source=split.source)
+        checkpoint = named_as_model(checkpoint, config) if checkpoint else None
         read = from_checkpoint(checkpoint, split) if checkpoint else from_shards(weights_dir, split)
         finite = _FiniteCheck(read)
-        reference = ReferenceModel.build(config, list(split.tensors), finite)
+        reference = ReferenceModel.build(raw, list(split.tensors), finite)
     rows = list(_run(session, reference, make_rounds(session, weights_dir), progress))
     _require_all_programs(session, rows)
-    num_layers = read_model_config(config, source=split.source).num_layers
     return Verification(
-        comparison=compare_rows(rows, dtype=split.dtype, num_layers=num_layers),
+        comparison=compare_rows(rows, dtype=split.dtype, num_layers=config.num_layers),
         reference=_describe_reference(split, from_shards=checkpoint is None),
         target=session.ran_on,
         non_finite_weights=tuple(finite.bad),
