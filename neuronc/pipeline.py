@@ -4,11 +4,9 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from neuronc.artifact.atomic import atomic_folder, check_output
 from neuronc.artifact.contents import make_manifest
-from neuronc.artifact.link import link_files
 from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
     WEIGHTS_DIR,
@@ -16,12 +14,11 @@ from neuronc.artifact.manifest import (
     read_manifest,
     write_manifest,
 )
-from neuronc.artifact.neffs import add_neffs, write_commands
+from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.reuse import describe_request, find_reusable
+from neuronc.artifact.weights import Source, open_source, put_weights
 from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from neuronc.checkpoint.folder import read_config
-from neuronc.errors import PlanError, UsageError, VerificationError
-from neuronc.families.model_config import ModelConfig, read_model_config
+from neuronc.errors import UsageError, VerificationError
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.parallel.split_manifest import (
     SPLIT_FILE,
@@ -32,12 +29,11 @@ from neuronc.parallel.split_manifest import (
 from neuronc.parallel.split_tensors import split_checkpoint
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place, Recipe
+from neuronc.sizes import DEFAULT_MAX_LENGTH, complete
+from neuronc.targets.neuron.fit import require_fit
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings, neuron_settings
 from neuronc.trace.program_spec import ProgramSpec, list_programs
 
-DEFAULT_MAX_LENGTH = 2048
-"""Cache positions per slot where neither the user nor the model says less."""
-DEFAULT_PREFILL_BUCKETS = (32, 128, 512)
 DEFAULT_OPTIONS = CompileOptions()
 
 
@@ -48,7 +44,7 @@ class Built:
     Attributes:
         folder: Where it is.
         manifest: Its manifest, with the verification result if there is one.
-        split: Manifest of its weights.
+        split: Manifest of its weights; None for a bundle lowered from config alone.
         worker_peak_rss_bytes: Largest resident memory of a compiling worker; 0 if none ran.
         elapsed_s: Wall time of everything.
         reused: The artifact was there already.
@@ -56,7 +52,7 @@ class Built:
 
     folder: Path
     manifest: Manifest
-    split: SplitManifest
+    split: SplitManifest | None
     worker_peak_rss_bytes: int
     elapsed_s: float
     reused: bool = False
@@ -98,24 +94,24 @@ def build(
     begin = time.perf_counter()
     settings = settings_for(recipe, options)
     _check_places(recipe, out_dir, dump_ir)
+    check_output(out_dir, overwrite=overwrite)
+    source = open_source(recipe, lower_only=options.lower_only, config_only=options.config_only)
+    request = describe_request(recipe, config_only=options.config_only)
+    recipe = complete(recipe, source.config)
+    if settings is not None:
+        _require_fit(source, recipe, settings)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
-        checkpoint, weights = _put_weights(recipe, folder / WEIGHTS_DIR, progress)
-        config = _config_of(folder / WEIGHTS_DIR, weights)
-        asked, recipe = recipe, complete(recipe, config)
-        specs = list_programs(
-            batch_size=recipe.batch_size,
-            max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
-            prefill_buckets=recipe.prefill_buckets,
-            decode_buckets=recipe.decode_buckets,
-        )
-        jobs = [_job(spec, config, weights, dump_ir, recipe.target) for spec in specs]
+        weights = put_weights(source, folder / WEIGHTS_DIR, progress)
+        specs = _specs(recipe)
+        jobs = [_job(spec, source, recipe.target, dump_ir) for spec in specs]
         peak = run_jobs(jobs, folder / PROGRAMS_DIR, progress=progress)
-        neuron = None if settings is None else _check_lowered(folder, specs, settings, progress)
-        request = describe_request(asked)
-        manifest = make_manifest(folder, recipe, weights, specs, request=request, neuron=neuron)
+        neuron = None if settings is None else check_lowered(folder, specs, settings, progress)
+        manifest = make_manifest(
+            folder, recipe, source, weights, specs, request=request, neuron=neuron
+        )
         write_manifest(manifest, folder)
-        if verify:
-            manifest, error = _record_verification(folder, checkpoint, progress)
+        if verify and source.has_weights:
+            manifest, error = _record_verification(folder, source.checkpoint, progress)
             if error is not None:
                 raise error
         if settings is not None and settings.compiler is not None:
@@ -148,9 +144,7 @@ def build_cached(
     settings_for(recipe, options)  # refuses wrong ones also where nothing is to be done
     manifest = None
     if not overwrite:
-        manifest = find_reusable(
-            out_dir, recipe, need_verified=verify, want_bundle=options.lower_only
-        )
+        manifest = find_reusable(out_dir, recipe, options, need_verified=verify)
     if manifest is None:
         return build(
             recipe,
@@ -166,7 +160,7 @@ def build_cached(
     return Built(
         folder=out_dir,
         manifest=manifest,
-        split=read_split_manifest(out_dir / WEIGHTS_DIR),
+        split=_split_in(out_dir / WEIGHTS_DIR),
         worker_peak_rss_bytes=0,
         elapsed_s=time.perf_counter() - begin,
         reused=True,
@@ -207,34 +201,6 @@ def _record_verification(
     return manifest, failure(found, "the artifact")
 
 
-def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
-    """``recipe`` with every size decided.
-
-    Raises:
-        PlanError: max length beyond the model's positions, or a bucket beyond max length.
-    """
-    positions = config.max_positions or DEFAULT_MAX_LENGTH
-    window = config.attention_window
-    max_length = recipe.max_length or min(positions, window or positions, DEFAULT_MAX_LENGTH)
-    if window is not None and window < max_length <= positions:
-        message = f"max length {max_length} is beyond the model's attention window of {window}"
-        raise PlanError(message, hint=f"pass --max-length {window}; masks of windows are to come")
-    if max_length > positions:
-        message = f"max length {max_length} is beyond the model's {positions} positions"
-        raise PlanError(message, hint=f"pass --max-length {positions} or less")
-    prefill = recipe.prefill_buckets or tuple(
-        sorted({min(b, max_length) for b in DEFAULT_PREFILL_BUCKETS})
-    )
-    decode = recipe.decode_buckets or (max_length,)
-    for name, buckets in (("prefill", prefill), ("decode", decode)):
-        if buckets[-1] > max_length:
-            message = f"{name} bucket {buckets[-1]} is larger than max length {max_length}"
-            raise PlanError(message, hint="drop it or raise --max-length")
-    if decode[-1] < max_length:
-        decode = (*decode, max_length)  # the last positions need a program too
-    return replace(recipe, max_length=max_length, prefill_buckets=prefill, decode_buckets=decode)
-
-
 def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | None:
     """Settings of a Neuron target, None for the CPU.
 
@@ -250,14 +216,18 @@ def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | No
     return None
 
 
-def _check_lowered(
-    folder: Path, specs: tuple[ProgramSpec, ...], settings: NeuronSettings, _progress: Progress
-) -> dict[str, Any]:
-    """Pre-flight of what neuronx-cc is going to read; the ``neuron`` section of the manifest."""
-    warnings: tuple[str, ...] = ()
-    if settings.compiler is None:
-        write_commands(folder, specs, settings.flags)
-    return {**settings.describe(), "warnings": list(warnings)}
+def _require_fit(source: Source, recipe: Recipe, settings: NeuronSettings) -> None:
+    plan = source.plan()
+    if plan is not None:
+        require_fit(
+            plan,
+            source.config,
+            dtype=source.dtype,
+            batch_size=recipe.batch_size,
+            max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
+            target=settings.target,
+            lnc=settings.flags.lnc,
+        )
 
 
 def _check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
@@ -274,54 +244,29 @@ def _check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
             raise UsageError(message, hint="choose another --dump-ir") from error
 
 
-def is_split_folder(source: str) -> bool:
-    """Whether ``source`` names a folder made by `split`."""
-    return not source.startswith("package:") and (Path(source) / SPLIT_FILE).is_file()
+def _split_in(weights_dir: Path) -> SplitManifest | None:
+    return read_split_manifest(weights_dir) if (weights_dir / SPLIT_FILE).is_file() else None
 
 
-def _put_weights(
-    recipe: Recipe, weights_dir: Path, progress: Progress
-) -> tuple[Checkpoint | None, SplitManifest]:
-    weights_dir.mkdir()
-    if not is_split_folder(recipe.checkpoint):
-        checkpoint = open_checkpoint(recipe.checkpoint, revision=recipe.revision)
-        manifest = split_checkpoint(
-            checkpoint, weights_dir, tp=recipe.tp, dtype=recipe.dtype, progress=progress
-        )
-        return checkpoint, manifest
-    source = Path(recipe.checkpoint)
-    manifest = read_split_manifest(source)
-    if manifest.tp != recipe.tp or recipe.dtype not in ("auto", manifest.dtype):
-        message = (
-            f"{source} was split for tp={manifest.tp}, dtype {manifest.dtype};"
-            f" asked for tp={recipe.tp}, dtype {recipe.dtype}"
-        )
-        hint = f"pass --tp {manifest.tp} and no --dtype, or split the checkpoint again"
-        raise PlanError(message, hint=hint)
-    check_files(source, manifest.files)
-    link_files(source, weights_dir, [SPLIT_FILE, *(file.path for file in manifest.files)])
-    return None, manifest
+def _specs(recipe: Recipe) -> tuple[ProgramSpec, ...]:
+    return list_programs(
+        batch_size=recipe.batch_size,
+        max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
+        prefill_buckets=recipe.prefill_buckets,
+        decode_buckets=recipe.decode_buckets,
+    )
 
 
-def _config_of(weights_dir: Path, weights: SplitManifest) -> ModelConfig:
-    return read_model_config(read_config(weights_dir), source=weights.source)
-
-
-def _job(
-    spec: ProgramSpec,
-    config: ModelConfig,
-    weights: SplitManifest,
-    dump_ir: Path | None,
-    target: str,
-) -> ProgramJob:
+def _job(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None) -> ProgramJob:
     return ProgramJob(
         name=spec.name,
-        tp=weights.tp,
+        tp=source.tp,
         spec=spec,
-        config=config.raw,
-        source=weights.source,
-        shapes=weights.shapes,
-        dtype=weights.dtype,
+        config=source.config.raw,
+        source=source.name,
+        shapes=source.shapes,
+        dtype=source.dtype,
         target=target,
+        make_executable=source.has_weights,  # without weights there is nothing to run on the CPU
         dump_ir=None if dump_ir is None else str(dump_ir / spec.name),
     )

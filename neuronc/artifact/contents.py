@@ -13,6 +13,7 @@ from neuronc.artifact.manifest import (
     ProgramEntry,
     program_entry,
 )
+from neuronc.artifact.weights import Source
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.folder import read_config
 from neuronc.lower.program_files import SIGNATURE
@@ -26,7 +27,8 @@ from neuronc.trace.program_spec import ProgramSpec
 def make_manifest(
     folder: Path,
     recipe: Recipe,
-    weights: SplitManifest,
+    source: Source,
+    weights: SplitManifest | None,
     specs: tuple[ProgramSpec, ...],
     *,
     request: dict[str, Any],
@@ -35,18 +37,19 @@ def make_manifest(
     """The manifest of the artifact whose files lie in ``folder``."""
     programs = tuple(take_program(folder, spec) for spec in specs)
     weights_dir = folder / WEIGHTS_DIR
-    known = {f"{WEIGHTS_DIR}/{file.path}": file.sha256 for file in weights.files}
+    written = weights.files if weights else ()
+    known = {f"{WEIGHTS_DIR}/{file.path}": file.sha256 for file in written}
     files = digest_files(folder, known=known)
     return Manifest(
         model={
             "model_type": str(read_config(weights_dir)["model_type"]),
-            "source": weights.source,
+            "source": source.name,
             "config_sha256": sha256_file(weights_dir / "config.json"),
         },
-        tp=weights.tp,
+        tp=source.tp,
         batch_size=recipe.batch_size,
         max_length=specs[0].max_length,
-        dtype=weights.dtype,
+        dtype=source.dtype,
         target=recipe.target,
         programs=programs,
         tool_versions=tool_versions(),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from neuronc.parallel.split_manifest import FileDigest
 
 _MAX_SIZE = 2**31 - 1  # positions and slots are i32 inputs of the programs
+_MAX_RANKS = 4096  # several times the cores of the largest instance
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KINDS = ("weight", "cache", "rank", "data")
 
@@ -40,7 +41,7 @@ def check_manifest(manifest: "Manifest") -> None:
     _check(isinstance(manifest.host.get("jaxlib"), str), "host.jaxlib", manifest.host)
     for file in manifest.files:
         _check_file(file)
-    _check(manifest.tp <= len(manifest.files), "tp", manifest.tp)
+    _check(manifest.tp <= _MAX_RANKS, "tp", manifest.tp)
     for entry in manifest.programs:
         _check_program(entry, manifest)
     _check_neuron(manifest)

@@ -1,8 +1,9 @@
 """From lowered programs in an artifact to NEFFs in it; and from a bundle to an artifact."""
 
+import json
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from neuronc.artifact.manifest import (
     write_manifest,
 )
 from neuronc.errors import InputError
-from neuronc.lower.program_files import NEURON_HLO
+from neuronc.lower.program_files import NEURON_HLO, SIGNATURE
 from neuronc.parallel.split_manifest import SPLIT_FILE, check_files, read_split_manifest
 from neuronc.progress import SILENT, Progress
 from neuronc.targets.neuron.compiler.command import CompilerFlags, command_line
 from neuronc.targets.neuron.compiler.programs import NeffJob, compile_neffs
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
-from neuronc.targets.neuron.settings import CompileOptions
-from neuronc.trace.program_spec import ProgramSpec
+from neuronc.targets.neuron.preflight import Finding, check_program, require_clean
+from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
+from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
 
 COMMANDS_FILE = "commands.txt"
 
@@ -64,6 +66,39 @@ def add_neffs(
     compiled = replace(manifest, neuron=neuron, files=digest_files(folder, known=known))
     write_manifest(compiled, folder)
     return compiled
+
+
+def check_lowered(
+    folder: Path,
+    specs: Sequence[ProgramSpec],
+    settings: NeuronSettings,
+    progress: Progress = SILENT,
+) -> dict[str, object]:
+    """Pre-flight of what neuronx-cc is going to read; the ``neuron`` section of the manifest.
+
+    Raises:
+        PlanError: a program needs more memory than a core has.
+        CompilerError: the compiler would refuse a program.
+    """
+    findings: list[Finding] = []
+    with progress.stage("pre-flight", total=len(specs), unit="programs") as stage:
+        for spec in specs:
+            program = folder / PROGRAMS_DIR / spec.name
+            signature = json.loads((program / SIGNATURE).read_text(encoding="utf-8"))
+            inputs = signature_from_dict(signature).inputs
+            findings += check_program(
+                (program / NEURON_HLO).read_bytes(),
+                program=spec.name,
+                target=settings.target,
+                lnc=settings.flags.lnc,
+                compiler_args=settings.flags.of(spec.phase),
+                weight_names=[tensor.name for tensor in inputs if tensor.kind == "weight"],
+            )
+            stage.advance(1, note=spec.name)
+    warnings = require_clean(findings)
+    if settings.compiler is None:
+        write_commands(folder, specs, settings.flags)
+    return {**settings.describe(), "warnings": [str(finding) for finding in warnings]}
 
 
 def write_commands(folder: Path, programs: Iterable[ProgramSpec], flags: CompilerFlags) -> None:

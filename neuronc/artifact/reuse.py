@@ -9,24 +9,25 @@ from neuronc.checkpoint.source import resolve_source
 from neuronc.errors import UsageError
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
+from neuronc.targets.neuron.settings import CompileOptions
 from neuronc.tools import tool_versions
 
 
-def describe_request(recipe: Recipe) -> dict[str, Any]:
+def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, Any]:
     """What was asked for, and of which files: stored in the manifest, compared before a build.
 
     The checkpoint's files are told apart by name, size and modification time; they are not read.
     """
-    asked = recipe.to_dict()
+    asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
-    path = resolve_source(recipe.checkpoint, revision=recipe.revision)
+    path = resolve_source(recipe.checkpoint, revision=recipe.revision, config_only=config_only)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 
 def find_reusable(
-    out_dir: Path, recipe: Recipe, *, need_verified: bool, want_bundle: bool = False
+    out_dir: Path, recipe: Recipe, options: CompileOptions, *, need_verified: bool
 ) -> Manifest | None:
     """The manifest in ``out_dir`` if it is what ``recipe`` asks for; None if nothing is there.
 
@@ -38,8 +39,10 @@ def find_reusable(
     difference = "it is not an artifact"
     if (out_dir / MANIFEST_FILE).is_file():
         manifest = read_manifest(out_dir)
-        difference = _difference(manifest, recipe, need_verified=need_verified)
-        if manifest.is_bundle != want_bundle:
+        difference = _difference(
+            manifest, recipe, need_verified=need_verified, config_only=options.config_only
+        )
+        if manifest.is_bundle != options.lower_only:
             difference = f"it is {'a bundle' if manifest.is_bundle else 'compiled already'}"
         if not difference:
             return manifest
@@ -47,8 +50,10 @@ def find_reusable(
     raise UsageError(message, hint="choose another folder, or pass --overwrite to replace it")
 
 
-def _difference(manifest: Manifest, recipe: Recipe, *, need_verified: bool) -> str:
-    for key, value in describe_request(recipe).items():
+def _difference(
+    manifest: Manifest, recipe: Recipe, *, need_verified: bool, config_only: bool
+) -> str:
+    for key, value in describe_request(recipe, config_only=config_only).items():
         if manifest.request.get(key) != value:
             return f"{key} was {manifest.request.get(key)!r}, asked {value!r}"
     for label, there, here in (

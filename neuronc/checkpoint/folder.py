@@ -60,6 +60,12 @@ def find_companions(folder: Path) -> tuple[Path, ...]:
     return tuple(path for path in paths if path.is_file())
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether ``folder`` has weights, or an index of some; they are not opened."""
+    names = (SAFETENSORS, f"{SAFETENSORS}.index.json", TORCH, f"{TORCH}.index.json")
+    return any((folder / name).exists() for name in names)
+
+
 def open_weights(folder: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
     """Tensor infos in file order and their reader; safetensors where there is a choice.
 

@@ -12,8 +12,8 @@ _TORCH = ("pytorch_model.bin", "pytorch_model-*.bin")
 _SUBFOLDERS = ("*/*",)  # a pattern's * also matches slashes
 
 
-def download(repository: str, *, revision: str | None) -> Path:
-    """The local snapshot of Hub repository ``org/name``.
+def download(repository: str, *, revision: str | None, config_only: bool = False) -> Path:
+    """The local snapshot of Hub repository ``org/name``; with ``config_only`` without weights.
 
     Pickled weights are fetched only where the repository has no safetensors.
 
@@ -21,6 +21,8 @@ def download(repository: str, *, revision: str | None) -> Path:
         InputError: No network, no such repository or revision, or no access to it.
         PlanError: The disk is full.
     """
+    if config_only:
+        return _snapshot(repository, revision, _METADATA)
     folder = _snapshot(repository, revision, (*_METADATA, *_SAFETENSORS))
     if any(folder.glob("model*.safetensors")):
         return folder

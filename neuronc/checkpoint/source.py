@@ -18,8 +18,10 @@ def is_gguf(path: Path) -> bool:
     return path.suffix.lower() == ".gguf"
 
 
-def resolve_source(source: str, *, revision: str | None = None) -> Path:
+def resolve_source(source: str, *, revision: str | None = None, config_only: bool = False) -> Path:
     """The local folder or ``.gguf`` file for a CHECKPOINT argument.
+
+    Of a Hub id all that is read is downloaded, or with ``config_only`` all but the weights.
 
     Raises:
         InputError: Nothing is there, or a package path leaves its package.
@@ -29,13 +31,22 @@ def resolve_source(source: str, *, revision: str | None = None) -> Path:
         from neuronc.checkpoint.hub import download
 
         repository, _, inline = source.partition("@")
-        return download(repository, revision=_one_revision(source, inline, revision))
+        chosen = _one_revision(source, inline, revision)
+        return download(repository, revision=chosen, config_only=config_only)
     if revision is not None:
         message = f"revision {revision!r} is given, but {source!r} is no Hub id"
         raise UsageError(message, hint="leave out the revision")
     if source.startswith(_PACKAGE):
         return _checked(_package_path(source), source)
     return _checked(_local_path(source), source)
+
+
+def portable_source(source: str) -> str:
+    """``source`` without the folders of this machine: the name of a local folder or file."""
+    local = os.path.expanduser(source)  # noqa: PTH111  (Path's raises on ~nobody)
+    if source.startswith(_PACKAGE) or not os.path.exists(local):  # noqa: PTH110
+        return source
+    return Path(local).resolve().name
 
 
 def _is_hub_id(source: str) -> bool:

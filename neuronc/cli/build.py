@@ -65,35 +65,53 @@ def report_built(command: str, built: "Built") -> Report:
         "prefill_buckets": list(manifest.prefill_buckets),
         "decode_buckets": list(manifest.decode_buckets),
         "programs": [program.name for program in manifest.programs],
-        "weights": describe_split(built.split),
+        "weights": None if built.split is None else describe_split(built.split),
+        "neuron": manifest.neuron,
         "reused": built.reused,
         "worker_peak_rss_bytes": built.worker_peak_rss_bytes,
         "elapsed_s": round(built.elapsed_s, 2),
         "verification": manifest.verification or "unverified",
     }
-    warnings = () if manifest.verification else (_UNVERIFIED,)
+    warnings = [] if manifest.verification else [_UNVERIFIED]
+    if built.split is None:
+        warnings = ["lowered from config alone: there are no weights to verify or run with"]
+    warnings += (manifest.neuron or {}).get("warnings", [])
 
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs
 
         took = "nothing to do" if built.reused else f"{built.elapsed_s:.1f} s"
-        padding = {"padding": describe_padding(built.split.padding)}
-        draw_pairs(console, {**artifact_lines(built.folder, manifest, took=took), **padding})
+        lines = artifact_lines(built.folder, manifest, took=took)
+        if built.split is not None:
+            lines["padding"] = describe_padding(built.split.padding)
+        draw_pairs(console, lines)
 
-    return Report(command=command, data=data, text=draw, warnings=warnings)
+    return Report(command=command, data=data, text=draw, warnings=tuple(warnings))
 
 
 def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str, str]:
     """What every command that made an artifact says of it, a name and a value per line."""
+    neuron = {} if manifest.neuron is None else {"neuron": describe_neuron(manifest)}
     return {
-        "artifact": str(folder),
+        "bundle" if manifest.is_bundle else "artifact": str(folder),
         "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
+        **neuron,
         "programs": ", ".join(program.name for program in manifest.programs),
         "slots": f"{manifest.batch_size} of {manifest.max_length} tokens",
         "digest": manifest.digest[:16],
         "took": took,
         "verification": describe_verification(manifest.verification),
     }
+
+
+def describe_neuron(manifest: "Manifest") -> str:
+    """Core size, compiler, and what has been proven on hardware, in one line."""
+    neuron = manifest.neuron or {}
+    compiler = neuron.get("compiler")
+    made = "to be compiled" if compiler is None else f"neuronx-cc {compiler['version']}"
+    if compiler is not None and compiler["stand_in"]:
+        made += " (a test double: no real NEFF)"
+    return f"logical cores of size {manifest.lnc}; {made}; {neuron.get('hardware')}"
 
 
 _UNVERIFIED = "the artifact is unverified: run neuronc verify before trusting it"

@@ -1,7 +1,6 @@
 """Apply a parallel plan: checkpoint in, one safetensors file per rank out."""
 
 import hashlib
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from neuronc.checkpoint.checkpoint import Checkpoint, TensorInfo
 from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.safetensors_writer import SafetensorsWriter
+from neuronc.checkpoint.source import portable_source
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype, numpy_dtype
 from neuronc.errors import InputError, UsageError
 from neuronc.families.model_config import read_model_config
@@ -61,7 +61,7 @@ def split_checkpoint(
         names = write_companions(checkpoint, out_dir)
     files += [_digest(out_dir / name) for name in names]
     manifest = SplitManifest(
-        source=_portable_source(checkpoint),
+        source=portable_source(checkpoint.source),
         tp=tp,
         dtype=element.name,
         tensors={n: SplitTensor(rule=r, sha256=digests[n]) for n, r in plan.rules.items()},
@@ -130,13 +130,6 @@ def _read_as(checkpoint: Checkpoint, name: str, element: Dtype) -> np.ndarray[An
         message = f"tensor {name!r} of {checkpoint.source} has values too large for {element.name}"
         raise InputError(message, hint="pass --dtype bf16 or f32")
     return cast
-
-
-def _portable_source(checkpoint: Checkpoint) -> str:
-    local = os.path.expanduser(checkpoint.source)  # noqa: PTH111  (Path's raises on ~nobody)
-    if checkpoint.source.startswith("package:") or not os.path.exists(local):  # noqa: PTH110
-        return checkpoint.source
-    return Path(local).resolve().name
 
 
 def _digest(path: Path) -> FileDigest:

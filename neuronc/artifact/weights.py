@@ -1,0 +1,163 @@
+"""Where an artifact's weights come from: a checkpoint to split, a split folder, or config alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuronc.artifact.link import link_files
+from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint, open_config_only
+from neuronc.checkpoint.companions import write_companions
+from neuronc.checkpoint.folder import has_weights, read_config
+from neuronc.checkpoint.source import is_gguf, portable_source, resolve_source
+from neuronc.dtypes import COMPUTE_DTYPES, from_torch
+from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.families.model_config import ModelConfig, read_model_config
+from neuronc.parallel.model_tensors import model_tensors
+from neuronc.parallel.plan import ParallelPlan, plan_parallelism
+from neuronc.parallel.split_manifest import (
+    SPLIT_FILE,
+    SplitManifest,
+    check_files,
+    read_split_manifest,
+)
+from neuronc.parallel.split_tensors import resolve_dtype, split_checkpoint
+from neuronc.progress import Progress
+from neuronc.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model that was opened; nothing of it is written yet.
+
+    Attributes:
+        name: As the manifest names it.
+        config: Its config.json.
+        tp: Number of ranks.
+        dtype: Element type of weights and arithmetic.
+        shapes: Whole shape of every parameter; None where there is only a config.
+        checkpoint: Opened checkpoint; None for a split folder.
+        split: Manifest of a split folder; None for a checkpoint.
+        folder: The split folder.
+    """
+
+    name: str
+    config: ModelConfig
+    tp: int
+    dtype: str
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    checkpoint: Checkpoint | None = None
+    split: SplitManifest | None = None
+    folder: Path | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is more than a config."""
+        return self.shapes is not None
+
+    def plan(self) -> ParallelPlan | None:
+        """The parallel plan; None where shapes are not known yet.
+
+        Raises:
+            PlanError: a dim cannot be split over the ranks.
+        """
+        if self.shapes is None:
+            return None
+        return plan_parallelism(self.config, self.shapes, self.tp)
+
+
+def is_split_folder(source: str) -> bool:
+    """Whether ``source`` names a folder made by `split`."""
+    return not source.startswith("package:") and (Path(source) / SPLIT_FILE).is_file()
+
+
+def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Source:
+    """Open what ``recipe`` names; headers are read, no weights.
+
+    With ``lower_only`` a folder may lack weights; with ``config_only`` they are not looked at, and
+    of a Hub id only the config and tokenizer are downloaded.
+
+    Raises:
+        InputError: what `open_checkpoint` and `read_model_config` refuse.
+        PlanError: a split folder for another tp degree or dtype.
+    """
+    if is_split_folder(recipe.checkpoint):
+        return _split_source(recipe)
+    path = resolve_source(recipe.checkpoint, revision=recipe.revision, config_only=config_only)
+    if config_only or (lower_only and path.is_dir() and not has_weights(path)):
+        return _config_source(recipe, path)
+    checkpoint = open_checkpoint(recipe.checkpoint, revision=recipe.revision)
+    config = read_model_config(checkpoint.config, source=checkpoint.source)
+    infos = model_tensors(checkpoint, config)
+    return Source(
+        name=portable_source(recipe.checkpoint),
+        config=config,
+        tp=recipe.tp,
+        dtype=resolve_dtype(infos, recipe.dtype, source=checkpoint.source).name,
+        shapes={name: info.shape for name, info in infos.items()},
+        checkpoint=checkpoint,
+    )
+
+
+def put_weights(source: Source, weights_dir: Path, progress: Progress) -> SplitManifest | None:
+    """Write or link the rank files of ``source``; of a config alone, what lies beside it."""
+    weights_dir.mkdir()
+    if source.split is not None and source.folder is not None:
+        check_files(source.folder, source.split.files)
+        names = [SPLIT_FILE, *(file.path for file in source.split.files)]
+        link_files(source.folder, weights_dir, names)
+        return source.split
+    checkpoint = source.checkpoint
+    if checkpoint is None:  # a Source has one or the other
+        raise AssertionError
+    if not source.has_weights:
+        write_companions(checkpoint, weights_dir)
+        return None
+    return split_checkpoint(
+        checkpoint, weights_dir, tp=source.tp, dtype=source.dtype, progress=progress
+    )
+
+
+def _split_source(recipe: Recipe) -> Source:
+    folder = Path(recipe.checkpoint)
+    split = read_split_manifest(folder)
+    if split.tp != recipe.tp or recipe.dtype not in ("auto", split.dtype):
+        message = (
+            f"{folder} was split for tp={split.tp}, dtype {split.dtype};"
+            f" asked for tp={recipe.tp}, dtype {recipe.dtype}"
+        )
+        hint = f"pass --tp {split.tp} and no --dtype, or split the checkpoint again"
+        raise PlanError(message, hint=hint)
+    config = read_model_config(read_config(folder), source=split.source)
+    return Source(
+        name=split.source,
+        config=config,
+        tp=split.tp,
+        dtype=split.dtype,
+        shapes={name: tuple(shape) for name, shape in split.shapes.items()},
+        split=split,
+        folder=folder,
+    )
+
+
+def _config_source(recipe: Recipe, path: Path) -> Source:
+    if is_gguf(path):
+        message = f"{recipe.checkpoint} is one file with config and weights"
+        raise UsageError(message, hint="leave out --config-only")
+    checkpoint = open_config_only(recipe.checkpoint, path)
+    name = portable_source(recipe.checkpoint)
+    config = read_model_config(checkpoint.config, source=name)
+    return Source(
+        name=name, config=config, tp=recipe.tp, dtype=_dtype(recipe, config), checkpoint=checkpoint
+    )
+
+
+def _dtype(recipe: Recipe, config: ModelConfig) -> str:
+    """What was asked for, or what the config says its weights have."""
+    if recipe.dtype != "auto":
+        return recipe.dtype
+    told = config.raw.get("dtype") or config.raw.get("torch_dtype")
+    name = from_torch(str(told), subject=f"config of {recipe.checkpoint}").name if told else "none"
+    if name not in COMPUTE_DTYPES:
+        message = f"config of {recipe.checkpoint} says dtype {name}; cannot compute in it"
+        raise InputError(message, hint="choose one with --dtype")
+    return name

@@ -1,0 +1,39 @@
+"""The sizes of a build that the user left open, decided from the model's."""
+
+from dataclasses import replace
+
+from neuronc.errors import PlanError
+from neuronc.families.model_config import ModelConfig
+from neuronc.recipe import Recipe
+
+DEFAULT_MAX_LENGTH = 2048
+"""Cache positions per slot where neither the user nor the model says less."""
+DEFAULT_PREFILL_BUCKETS = (32, 128, 512)
+
+
+def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
+    """``recipe`` with every size decided.
+
+    Raises:
+        PlanError: max length beyond the model's positions, or a bucket beyond max length.
+    """
+    positions = config.max_positions or DEFAULT_MAX_LENGTH
+    window = config.attention_window
+    max_length = recipe.max_length or min(positions, window or positions, DEFAULT_MAX_LENGTH)
+    if window is not None and window < max_length <= positions:
+        message = f"max length {max_length} is beyond the model's attention window of {window}"
+        raise PlanError(message, hint=f"pass --max-length {window}; masks of windows are to come")
+    if max_length > positions:
+        message = f"max length {max_length} is beyond the model's {positions} positions"
+        raise PlanError(message, hint=f"pass --max-length {positions} or less")
+    prefill = recipe.prefill_buckets or tuple(
+        sorted({min(b, max_length) for b in DEFAULT_PREFILL_BUCKETS})
+    )
+    decode = recipe.decode_buckets or (max_length,)
+    for name, buckets in (("prefill", prefill), ("decode", decode)):
+        if buckets[-1] > max_length:
+            message = f"{name} bucket {buckets[-1]} is larger than max length {max_length}"
+            raise PlanError(message, hint="drop it or raise --max-length")
+    if decode[-1] < max_length:
+        decode = (*decode, max_length)  # the last positions need a program too
+    return replace(recipe, max_length=max_length, prefill_buckets=prefill, decode_buckets=decode)

@@ -1,0 +1,41 @@
+"""Whether a model can fit a core at all, told from its plan before anything is written or lowered."""
+
+from math import prod
+
+from neuronc.dtypes import DTYPES
+from neuronc.errors import PlanError
+from neuronc.families.model_config import ModelConfig
+from neuronc.parallel.plan import ParallelPlan
+from neuronc.targets.neuron.chips import NEURON_TARGETS
+
+_GIB = 2**30
+
+
+def require_fit(
+    plan: ParallelPlan,
+    config: ModelConfig,
+    *,
+    dtype: str,
+    batch_size: int,
+    max_length: int,
+    target: str,
+    lnc: int,
+) -> None:
+    """Compare one rank's weights and KV caches with the memory of a core: a lower bound.
+
+    Raises:
+        PlanError: they are more, with the numbers (NCC_EVRF009).
+    """
+    element_bytes = DTYPES[dtype].size_bytes
+    weights = element_bytes * sum(prod(rule.rank_shape) for rule in plan.rules.values())
+    per_position = 2 * config.num_layers * plan.heads.kv_per_rank * config.head_dim
+    caches = element_bytes * per_position * batch_size * max_length
+    available = NEURON_TARGETS[target].hbm_bytes_by_lnc[lnc]
+    if weights + caches > available:
+        message = (
+            f"NCC_EVRF009: a rank of tp={plan.tp} needs {(weights + caches) / _GIB:.1f} GiB of"
+            f" device memory (weights {weights / _GIB:.1f}, KV caches of {batch_size} x"
+            f" {max_length} tokens {caches / _GIB:.1f}); a core of {target} at --lnc {lnc} has"
+            f" {available / _GIB:.0f} GiB"
+        )
+        raise PlanError(message, hint="raise --tp, or lower --batch-size or --max-length")
