@@ -28,7 +28,7 @@ def _past_end(operator: Operator, mapped: list[int], vector_dim: int) -> Problem
     for component, source in _components(indices, len(mapped), vector_dim):
         count, size = _iota_size(source), dims[mapped[component]]
         if count is not None and count > size:
-            told = f"{operator.opcode} counts to {count - 1} over a dimension of {size}"
+            told = f"{operator.opcode} counts {count} positions over a dimension of {size}"
             return Problem(f"{told} ({operator.operands[0].shape})")
     return None
 

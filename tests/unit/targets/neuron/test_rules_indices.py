@@ -85,7 +85,7 @@ def test_a_gather_stays_inside_its_table(rows: int, count: int, expected: list[s
 
 def test_a_position_table_that_is_too_short_is_told_with_its_numbers() -> None:
     (finding,) = gather(16, 17).check(weight_names=["transformer.wpe.weight"])
-    assert "counts to 16 over a dimension of 16" in finding.message
+    assert "counts 17 positions over a dimension of 16" in finding.message
     assert finding.place == "transformer.wpe"
     assert "--max-length" in finding.remedy
 

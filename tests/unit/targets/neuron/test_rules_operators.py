@@ -85,6 +85,7 @@ def loop(
     start: str = "constant",
     step: str = "constant",
     compared: int = 0,
+    advanced: int = 0,
     **fields: Any,
 ) -> HloBuilder:
     """``while (state[0] < bound) state[0] += step`` over a counter and a limit."""
@@ -100,7 +101,7 @@ def loop(
     )
     condition.op("compare", "pred", counter, limit, comparison_direction="LT")
     value = body.parameter(state)
-    counter = body.op("get-tuple-element", "s32", value, tuple_index=0)
+    counter = body.op("get-tuple-element", "s32", value, tuple_index=advanced)
     limit = body.op("get-tuple-element", "s32", value, tuple_index=1)
     more = body.op("constant", "s32") if step == "constant" else limit
     body.op("tuple", state, body.op("add", "s32", counter, more), limit)
@@ -115,7 +116,8 @@ def test_a_loop_that_counts_from_constant_to_constant_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"bound": "data"}, {"start": "data"}, {"step": "data"}, {"compared": 1}]
+    "asked",
+    [{"bound": "data"}, {"start": "data"}, {"step": "data"}, {"compared": 1}, {"advanced": 1}],
 )
 def test_a_loop_that_depends_on_data_is_refused(asked: dict[str, Any]) -> None:
     assert loop(**asked).codes() == ["EVRF001"]
