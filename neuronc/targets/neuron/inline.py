@@ -3,6 +3,7 @@
 from typing import Any
 
 from neuronc.errors import CompilerError
+from neuronc.targets.neuron.dataflow import fold_tuple_reads
 
 
 def inline_calls(module: Any) -> None:
@@ -20,8 +21,8 @@ def inline_calls(module: Any) -> None:
     else:
         message = "HLO computations call each other in a ring"
         raise CompilerError(message, hint="report the model's family")
-    _fold_tuple_reads(entry)
-    _drop_uncalled(module)
+    fold_tuple_reads(entry)
+    drop_uncalled(module)
 
 
 def entry_of(module: Any) -> Any:
@@ -39,7 +40,8 @@ def _inline_once(module: Any, entry: Any) -> bool:
     moved: dict[int, int] = {}
     del entry.instructions[:]
     for instruction in old:
-        instruction.operand_ids[:] = [moved.get(n, n) for n in instruction.operand_ids]
+        for ids in (instruction.operand_ids, instruction.control_predecessor_ids):
+            ids[:] = [moved.get(number, number) for number in ids]
         if instruction.opcode == "call":
             callee = by_id[instruction.called_computation_ids[0]]
             moved[instruction.id] = _copy_body(callee, instruction, entry, fresh)
@@ -72,33 +74,12 @@ def _copy_body(callee: Any, call: Any, entry: Any, fresh: _Numbers) -> int:
         copy.name = f"{instruction.name}.{copy.id}"
         for ids in (copy.operand_ids, copy.control_predecessor_ids):
             ids[:] = [numbers[number] for number in ids]
+        copy.control_predecessor_ids.extend(call.control_predecessor_ids)
     return numbers[callee.root_id]
 
 
-def _fold_tuple_reads(entry: Any) -> None:
-    """``get-tuple-element(tuple(a, b), 1)`` is ``b``; tuples that nobody reads then go."""
-    by_id = {instruction.id: instruction for instruction in entry.instructions}
-    same: dict[int, int] = {}
-    for instruction in entry.instructions:
-        instruction.operand_ids[:] = [same.get(n, n) for n in instruction.operand_ids]
-        if instruction.opcode == "get-tuple-element":
-            source = by_id[instruction.operand_ids[0]]
-            if source.opcode == "tuple":
-                same[instruction.id] = source.operand_ids[instruction.tuple_index]
-    read = {n for i in entry.instructions for n in i.operand_ids if i.id not in same}
-    kept = [
-        instruction
-        for instruction in entry.instructions
-        if instruction.id not in same
-        and (instruction.opcode != "tuple" or instruction.id in read | {entry.root_id})
-    ]
-    kept = [i for i in kept if i.id != entry.root_id] + [by_id[entry.root_id]]
-    copies = [type(instruction).FromString(instruction.SerializeToString()) for instruction in kept]
-    del entry.instructions[:]
-    entry.instructions.extend(copies)
-
-
-def _drop_uncalled(module: Any) -> None:
+def drop_uncalled(module: Any) -> None:
+    """Drop the computations that the entry does not reach."""
     called = {module.entry_computation_id}
     for computation in reversed(list(module.computations)):  # callees come before their callers
         if computation.id in called:

@@ -6,64 +6,69 @@ outputs as frontend attributes, caches that must alias. The numbers stay the sam
 on XLA:CPU.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from neuronc.errors import CompilerError
+from neuronc.targets.neuron.element_types import C64, C128, F64, TUPLE, name_of
 from neuronc.targets.neuron.hlo_schema import LEGACY, MODERN
 from neuronc.targets.neuron.inline import entry_of, inline_calls
+from neuronc.targets.neuron.interface import (
+    copy_passed_through,
+    name_inputs_and_outputs,
+    set_aliases,
+)
+from neuronc.targets.neuron.rewrites.pipeline import rewrite_operators
+from neuronc.targets.neuron.walk import shapes_of, walk
 from neuronc.trace.program_spec import ProgramSignature
 
-MUST_ALIAS = 2  # xla.Kind, xla/service/hlo.proto
-MUST_ALIAS_SUFFIX = ".must_alias_input"
-_TUPLE = 13  # as below, of xla.PrimitiveType
-_UNSUPPORTED = {12: "f64", 15: "c64", 18: "c128", 5: "s64", 9: "u64"}  # xla.PrimitiveType
+_UNSUPPORTED = frozenset({F64, C64, C128})
 
 
-def legalise(hlo: bytes, signature: ProgramSignature) -> bytes:
+def legalise(
+    hlo: bytes,
+    signature: ProgramSignature,
+    *,
+    native_int64: bool = False,
+    use_topk_call: bool = False,
+) -> bytes:
     """Serialized ``xla.HloModuleProto`` of one rank, in the form neuronx-cc reads.
 
     Inputs are named as in ``signature``; a cache's input ``NAME.must_alias_input`` and its output
-    ``NAME`` are one device tensor. Cost: linear in the number of instructions, no weights.
+    ``NAME`` are one device tensor. Operators that neuronx-cc does not take become others
+    (`rewrites`). Cost: linear in the number of instructions, no weights.
+
+    Args:
+        hlo: Serialized ``xla.HloModuleProto`` of today's XLA.
+        signature: Inputs and outputs of that module in order.
+        native_int64: Keep 64-bit integers, for trn2 and later with ``--native-int64=enabled``;
+            else they become 32-bit ones, inputs and outputs too.
+        use_topk_call: Top-k of floats by the compiler's own ``AwsNeuronTopK``.
 
     Raises:
         CompilerError: the module has a field, type or shape that has no legal form; it is named.
     """
     module = MODERN.FromString(hlo)
-    for message in _walk(module):
+    for message in walk(module):
         _refuse_unknown_fields(message)
     inline_calls(module)
+    rewrite_operators(module, native_int64=native_int64, use_topk_call=use_topk_call)
     for computation in module.computations:
         for instruction in computation.instructions:
             _legalise_instruction(instruction)
-    for shape in _shapes(module):
+    for shape in shapes_of(module):
         _legalise_shape(shape)
     entry = entry_of(module)
-    _copy_passed_through(entry, signature)
-    _name_inputs_and_outputs(entry, signature)
-    _set_aliases(module, signature)
+    copy_passed_through(entry, signature)
+    name_inputs_and_outputs(entry, signature)
+    set_aliases(module, signature)
     _renumber(module)
     _drop_newer_fields(module)
     legal = LEGACY.FromString(module.SerializeToString(deterministic=True))
-    for message in _walk(legal):
+    for message in walk(legal):
         _refuse_unknown_fields(message)
     return bytes(legal.SerializeToString(deterministic=True))
-
-
-def _walk(message: Any) -> Iterator[Any]:
-    """``message`` and every message inside it."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is None or field.message_type.GetOptions().map_entry:
-            continue
-        for inner in value if field.is_repeated else (value,):
-            yield from _walk(inner)
-
-
-def _shapes(module: Any) -> Iterator[Any]:
-    return (message for message in _walk(module) if message.DESCRIPTOR.name == "ShapeProto")
 
 
 def _refuse_unknown_fields(message: Any) -> None:
@@ -105,14 +110,14 @@ def _expand_iota(iota: Any) -> list[list[int]]:
 
 def _legalise_shape(shape: Any) -> None:
     if shape.element_type in _UNSUPPORTED:
-        message = f"HLO has a tensor of {_UNSUPPORTED[shape.element_type]}"
+        message = f"HLO has a tensor of {name_of(shape.element_type)}"
         hint = "neuronx-cc takes types of up to 32 bits; report the model's family"
         raise CompilerError(message, hint=hint)
     if any(shape.is_dynamic_dimension):
         message = f"HLO has a dynamic shape {list(shape.dimensions)}"
         raise CompilerError(message, hint="every shape has to be static; report the model's family")
     shape.ClearField("is_dynamic_dimension")
-    if shape.element_type == _TUPLE:
+    if shape.element_type == TUPLE:
         shape.ClearField("layout")
         return
     shape.layout.ClearField("minor_to_major")
@@ -120,63 +125,13 @@ def _legalise_shape(shape: Any) -> None:
     shape.layout.tail_padding_alignment_in_elements = 1
 
 
-def _copy_passed_through(entry: Any, signature: ProgramSignature) -> None:
-    """An output that is an input gets a buffer of its own, unless the two are to be one."""
-    by_id = {instruction.id: instruction for instruction in entry.instructions}
-    root = by_id[entry.root_id]
-    outputs = root.operand_ids if root.opcode == "tuple" else [root.id]
-    fresh = max(by_id) + 1
-    for number, output in enumerate(outputs):
-        source = by_id[output]
-        if source.opcode != "parameter" or signature.aliases.get(number) == source.parameter_number:
-            continue
-        copy = type(root)(name=f"copy.{number}", opcode="copy", id=fresh + number)
-        copy.shape.CopyFrom(source.shape)
-        copy.operand_ids.append(output)
-        if root.opcode == "tuple":
-            root.operand_ids[number] = copy.id
-            entry.instructions.insert(len(entry.instructions) - 1, copy)
-        else:  # a single result is an array, not a tuple of one
-            entry.root_id = copy.id
-            entry.instructions.append(copy)
-
-
-def _name_inputs_and_outputs(entry: Any, signature: ProgramSignature) -> None:
-    names = input_names(signature)
-    for instruction in entry.instructions:
-        if instruction.opcode == "parameter":
-            name = names[instruction.parameter_number]
-            instruction.frontend_attributes.map["neff_input_names"] = name
-    outputs = ",".join(tensor.name for tensor in signature.outputs)
-    entry.instructions[-1].frontend_attributes.map["neff_output_names"] = outputs
-
-
-def input_names(signature: ProgramSignature) -> tuple[str, ...]:
-    """Names of the program's inputs in its NEFF."""
-    aliased = set(signature.aliases.values())
-    return tuple(
-        tensor.name + (MUST_ALIAS_SUFFIX if number in aliased else "")
-        for number, tensor in enumerate(signature.inputs)
-    )
-
-
-def _set_aliases(module: Any, signature: ProgramSignature) -> None:
-    module.ClearField("input_output_alias")
-    for output, number in sorted(signature.aliases.items()):
-        index = [output] if len(signature.outputs) > 1 else []
-        module.input_output_alias.entries.add(
-            output_shape_index=index, parameter_number=number, kind=MUST_ALIAS
-        )
-
-
 def _renumber(module: Any) -> None:
     """Ids from 0 without gaps, unique in the module; computations are numbered apart."""
     computations = {c.id: number for number, c in enumerate(module.computations)}
-    instructions: dict[int, int] = {}
+    fresh = 0
     for computation in module.computations:
-        for instruction in computation.instructions:
-            instructions[instruction.id] = len(instructions)
-    for computation in module.computations:
+        instructions = {i.id: fresh + n for n, i in enumerate(computation.instructions)}
+        fresh += len(instructions)
         computation.id = computations[computation.id]
         computation.root_id = instructions[computation.root_id]
         for instruction in computation.instructions:
@@ -193,7 +148,7 @@ def _renumber(module: Any) -> None:
 
 def _drop_newer_fields(module: Any) -> None:
     """Clear what the older schema does not know; none of it changes what is computed."""
-    for message in list(_walk(module)):
+    for message in list(walk(module)):
         known = _LEGACY_FIELDS[message.DESCRIPTOR.name]
         for field, _ in message.ListFields():
             if field.name not in known:

@@ -4,9 +4,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.interpreters.mlir import make_ir_context
-from jaxlib import _jax
-from jaxlib.mlir import ir
 
 from neuronc.artifact.manifest import PROGRAMS_DIR, ProgramEntry, read_manifest
 from neuronc.dtypes import DTYPES, numpy_dtype
@@ -18,6 +15,7 @@ from neuronc.targets.cpu_merge import merge_inputs
 from neuronc.targets.neuron.hlo_schema import LEGACY, MODERN
 from neuronc.targets.neuron.legalise import legalise
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
+from tests.hlo_programs import to_stablehlo
 
 TP = 2
 
@@ -59,23 +57,6 @@ def run(text: str, entry: ProgramEntry) -> list[Any]:
             del given[name]
     arrays = [jax.device_put(value, sharding(mesh, tensor)) for tensor, value in given.values()]
     return [np.asarray(output) for output in program(*arrays)]
-
-
-def to_stablehlo(hlo: bytes) -> str:
-    """What XLA reads in ``hlo``, its ranks as the partitions that XLA:CPU knows them as."""
-    with make_ir_context():
-        module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(hlo))
-        main = next(op for op in module.body.operations if op.name.value == "main")
-        for op in (module.operation, main.operation):
-            for name in list(op.attributes):
-                if name.startswith("mhlo.") or name == "arg_attrs":
-                    del op.attributes[name]
-        for op in main.regions[0].blocks[0].operations:
-            if op.name in ("stablehlo.all_reduce", "stablehlo.all_gather"):
-                channel = "#stablehlo.channel_handle<handle = 1, type = 1>"
-                op.attributes["channel_handle"] = ir.Attribute.parse(channel)
-                op.attributes["use_global_device_ids"] = ir.UnitAttr.get()
-        return str(module)
 
 
 @pytest.mark.parametrize("name", ["prefill_8", "decode_64"])

@@ -1,0 +1,1 @@
+"""Operators that neuronx-cc does not take, expressed in operators that it does."""
