@@ -99,6 +99,8 @@ def _live_predecessors(waits: Iterable[int], by_id: dict[int, Any], live: set[in
     todo = list(waits)
     while todo:
         number = todo.pop(0)
+        if by_id[number].opcode in ("parameter", "constant"):
+            continue
         if number in live:
             found[number] = None
         else:
