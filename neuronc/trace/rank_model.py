@@ -69,24 +69,29 @@ class Head(nn.Module):
 class VocabParallelEmbedding(nn.Module):
     """Each rank looks up the tokens in its rows; the others give zeros, and a sum joins them.
 
-    ``rank`` (``[1]`` i32) is set by the traced program before it calls the model.
+    Mixed into a family's own embedding class (see `split_vocab`), which may do more than look up:
+    gemma's scales the rows. ``rank`` (``[1]`` i32) is set by the traced program before it calls
+    the model.
     """
 
     rank: torch.Tensor
-
-    def __init__(self, embedding: nn.Embedding, *, vocab_per_rank: int) -> None:
-        super().__init__()
-        self.weight = embedding.weight
-        self.vocab_per_rank = vocab_per_rank
+    vocab_per_rank: int
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """``[N, S]`` token ids to ``[N, S, hidden]``."""
         local = token_ids - self.rank * self.vocab_per_rank
         mine = (local >= 0) & (local < self.vocab_per_rank)
-        rows = nn.functional.embedding(local.clamp(0, self.vocab_per_rank - 1), self.weight)
+        rows = super().forward(local.clamp(0, self.vocab_per_rank - 1))
         masked = torch.where(mine[..., None], rows, torch.zeros_like(rows))
         total: torch.Tensor = all_reduce(masked)
         return total
+
+
+def split_vocab(embedding: nn.Embedding, *, vocab_per_rank: int) -> None:
+    """Let ``embedding``, whose table is one rank's rows, look up tokens of the whole vocabulary."""
+    own = type(embedding)
+    embedding.__class__ = type(f"VocabParallel{own.__name__}", (VocabParallelEmbedding, own), {})
+    embedding.vocab_per_rank = vocab_per_rank  # type: ignore[assignment]
 
 
 def _cut_to_rank(model: Any, plan: ParallelPlan) -> None:
@@ -118,8 +123,7 @@ def _put_collective(model: Any, module_name: str, role: str, plan: ParallelPlan)
     if role == "row":
         model.set_submodule(module_name, RowParallelLinear(module))
     elif role == "vocab_embedding":
-        embedding = VocabParallelEmbedding(module, vocab_per_rank=plan.vocab_per_rank)
-        model.set_submodule(module_name, embedding)
+        split_vocab(module, vocab_per_rank=plan.vocab_per_rank)
 
 
 def _put_head(model: Any, plan: ParallelPlan) -> None:

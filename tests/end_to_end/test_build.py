@@ -57,7 +57,13 @@ def test_llama_at_tp_2_equals_transformers(tiny_checkpoint: Path, tiny_artifact:
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param("mistral", marks=pytest.mark.slow), "qwen2", "qwen3"]
+    "family",
+    [
+        pytest.param("mistral", marks=pytest.mark.slow),
+        "qwen2",
+        "qwen3",
+        pytest.param("gemma", marks=pytest.mark.slow),
+    ],
 )
 def test_family_at_tp_2_equals_transformers(tmp_path: Path, family: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", family=family)
