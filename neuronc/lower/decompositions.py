@@ -1,7 +1,7 @@
 """Decompositions that keep f64 out of a program.
 
-torch-mlir expands variance through f64 accumulation, which no Neuron device has; layer norm and
-variance are therefore expanded here, in the input's own precision or f32.
+torch-mlir expands variance through f64 accumulation, which no Neuron device has; variance
+is therefore expanded here, in the input's own precision.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,26 +10,6 @@ from typing import Any
 import torch
 
 _aten = torch.ops.aten
-
-
-def _layer_norm(
-    x: torch.Tensor,
-    normalized_shape: Sequence[int],
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    dims = list(range(x.dim() - len(normalized_shape), x.dim()))
-    wide = x.to(torch.float32)
-    mean = wide.mean(dims, keepdim=True)
-    centred = wide - mean
-    rstd = torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
-    out = centred * rstd
-    if weight is not None:
-        out = out * weight
-    if bias is not None:
-        out = out + bias
-    return out.to(x.dtype), mean, rstd
 
 
 def _var_mean(
@@ -60,7 +40,6 @@ def _var(
 
 
 OWN_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    _aten.native_layer_norm.default: _layer_norm,
     _aten.var_mean.correction: _var_mean,
     _aten.var.correction: _var,
 }

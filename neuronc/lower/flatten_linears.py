@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from neuronc.lower.fx_nodes import call
+
 _LINEAR = torch.ops.aten.linear.default
 _VIEW = torch.ops.aten.view.default
 
@@ -25,22 +27,8 @@ def flatten_linears(graph: torch.fx.Graph) -> None:
 
 def _flatten(graph: torch.fx.Graph, node: Any, source: Any, shape: list[int]) -> None:
     with graph.inserting_before(node):
-        rows = _view(graph, source, [prod(shape[:-1]), shape[-1]])
-        product = graph.call_function(_LINEAR, (rows, *node.args[1:]))
-        out = node.meta["val"]
-        product.meta = _meta(node, out.reshape(-1, out.shape[-1]))
-        whole = _view(graph, product, list(out.shape))
+        rows = call(graph, node, _VIEW, source, [prod(shape[:-1]), shape[-1]])
+        product = call(graph, node, _LINEAR, rows, *node.args[1:])
+        whole = call(graph, node, _VIEW, product, list(node.meta["val"].shape))
     node.replace_all_uses_with(whole)
     graph.erase_node(node)
-
-
-def _view(graph: torch.fx.Graph, source: Any, shape: list[int]) -> Any:
-    view = graph.call_function(_VIEW, (source, shape))
-    view.meta = _meta(source, source.meta["val"].reshape(shape))
-    return view
-
-
-def _meta(node: Any, value: torch.Tensor) -> dict[str, Any]:
-    """Where ``node`` came from, with the new value; its old shape must not go along."""
-    kept = {k: v for k, v in node.meta.items() if k in ("stack_trace", "nn_module_stack")}
-    return {**kept, "val": value}

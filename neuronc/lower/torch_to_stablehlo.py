@@ -17,6 +17,7 @@ from neuronc.lower.decompositions import OWN_DECOMPOSITIONS, TAKEN_AS_THEY_ARE
 from neuronc.lower.flatten_linears import flatten_linears
 from neuronc.lower.ir_dump import IRDump
 from neuronc.lower.literals import DenseLiterals
+from neuronc.lower.simplify_graph import simplify_graph
 
 _TO_BACKEND_CONTRACT = (
     "builtin.module(func.func(torch-match-quantized-custom-ops),"
@@ -32,7 +33,6 @@ _TO_STABLEHLO = (
     "stablehlo-canonicalize-dynamism,"
     "stablehlo-aggressive-simplification,canonicalize,cse))"
 )
-_METADATA_ASSERT = torch.ops.aten._assert_tensor_metadata.default
 CALL_PREFIX = "neuronc_"
 """Private functions with this prefix stand for collectives until StableHLO has its own."""
 
@@ -62,9 +62,7 @@ def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedP
     whose operators torch-mlir expands rightly by itself, most decoders, skip it.
     """
     graph = exported.graph_module.graph
-    for node in list(graph.nodes):
-        if node.op == "call_function" and node.target is _METADATA_ASSERT:
-            graph.erase_node(node)
+    simplify_graph(graph)
     used = {str(n.target) for n in graph.nodes if n.op == "call_function"}
     if used <= TAKEN_AS_THEY_ARE:
         flatten_linears(graph)

@@ -1,0 +1,66 @@
+"""Takes out of a traced graph what inference does not need, and writes layer norm out.
+
+Left in, each of these would make lowering expand operators by tracing the program again, which
+takes as long as all the rest. torch-mlir's own expansion of layer norm has f64 in it, which no
+Neuron device has.
+"""
+
+from typing import Any
+
+import torch
+
+from neuronc.lower.fx_nodes import call
+
+_aten = torch.ops.aten
+_NO_OPS = (_aten.dropout.default, _aten.to.dtype_layout)
+
+
+def simplify_graph(graph: torch.fx.Graph) -> None:
+    """Rewrite ``graph`` in place."""
+    for node in list(graph.nodes):
+        if node.target is _aten._assert_tensor_metadata.default:
+            graph.erase_node(node)
+        elif node.target in _NO_OPS and _does_nothing(node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif node.target is _aten.type_as.default:
+            _write_out_type_as(graph, node)
+        elif node.target is _aten.layer_norm.default:
+            _write_out_layer_norm(graph, node)
+
+
+def _does_nothing(node: Any) -> bool:
+    if node.target is _aten.dropout.default:
+        _, _, is_training = node.args
+        return not is_training
+    return bool(node.args[0].meta["val"].dtype == node.meta["val"].dtype)
+
+
+def _write_out_type_as(graph: torch.fx.Graph, node: Any) -> None:
+    with graph.inserting_before(node):
+        cast = call(graph, node, _aten.to.dtype, node.args[0], node.meta["val"].dtype)
+    node.replace_all_uses_with(cast)
+    graph.erase_node(node)
+
+
+def _write_out_layer_norm(graph: torch.fx.Graph, node: Any) -> None:
+    """In f32, as torch computes it, whatever the input is."""
+    defaults = (None, None, 1e-5)  # of weight, bias and eps
+    x, normalized_shape, weight, bias, eps = (*node.args, *defaults[len(node.args) - 2 :])[:5]
+    rank, dtype = x.meta["val"].dim(), x.meta["val"].dtype
+    dims = list(range(rank - len(normalized_shape), rank))
+
+    def do(target: Any, *args: Any) -> torch.fx.Node:
+        return call(graph, node, target, *args)
+
+    with graph.inserting_before(node):
+        wide = x if dtype == torch.float32 else do(_aten.to.dtype, x, torch.float32)
+        centred = do(_aten.sub.Tensor, wide, do(_aten.mean.dim, wide, dims, True))
+        variance = do(_aten.mean.dim, do(_aten.mul.Tensor, centred, centred), dims, True)
+        scale = do(_aten.rsqrt.default, do(_aten.add.Tensor, variance, eps))
+        out = do(_aten.mul.Tensor, centred, scale)
+        out = out if weight is None else do(_aten.mul.Tensor, out, weight)
+        out = out if bias is None else do(_aten.add.Tensor, out, bias)
+        out = out if dtype == torch.float32 else do(_aten.to.dtype, out, dtype)
+    node.replace_all_uses_with(out)
+    graph.erase_node(node)
