@@ -20,7 +20,7 @@ def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, 
     """
     asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
-    path = resolve_source(recipe.checkpoint, revision=recipe.revision, config_only=config_only)
+    path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=not config_only)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}

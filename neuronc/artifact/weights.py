@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuronc.artifact.link import link_files
-from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint, open_config_only
+from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from neuronc.checkpoint.companions import write_companions
+from neuronc.checkpoint.config_only import ConfigOnly, declared_dtype, open_config_only
 from neuronc.checkpoint.folder import has_weights, read_config
-from neuronc.checkpoint.source import is_gguf, portable_source, resolve_source
-from neuronc.dtypes import COMPUTE_DTYPES, from_torch
-from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.checkpoint.source import portable_source, resolve_source
+from neuronc.errors import PlanError
 from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.parallel.model_tensors import model_tensors
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
@@ -35,7 +35,8 @@ class Source:
         tp: Number of ranks.
         dtype: Element type of weights and arithmetic.
         shapes: Whole shape of every parameter; None where there is only a config.
-        checkpoint: Opened checkpoint; None for a split folder.
+        checkpoint: Opened checkpoint, where there is one.
+        config_only: Opened config, where that is all.
         split: Manifest of a split folder; None for a checkpoint.
         folder: The split folder.
     """
@@ -46,6 +47,7 @@ class Source:
     dtype: str
     shapes: Mapping[str, tuple[int, ...]] | None = None
     checkpoint: Checkpoint | None = None
+    config_only: ConfigOnly | None = None
     split: SplitManifest | None = None
     folder: Path | None = None
 
@@ -82,9 +84,10 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
     """
     if is_split_folder(recipe.checkpoint):
         return _split_source(recipe)
-    path = resolve_source(recipe.checkpoint, revision=recipe.revision, config_only=config_only)
+    weights = not config_only
+    path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=weights)
     if config_only or (lower_only and path.is_dir() and not has_weights(path)):
-        return _config_source(recipe, path)
+        return _config_source(recipe)
     checkpoint = open_checkpoint(recipe.checkpoint, revision=recipe.revision)
     config = read_model_config(checkpoint.config, source=checkpoint.source)
     infos = model_tensors(checkpoint, config)
@@ -106,14 +109,13 @@ def put_weights(source: Source, weights_dir: Path, progress: Progress) -> SplitM
         names = [SPLIT_FILE, *(file.path for file in source.split.files)]
         link_files(source.folder, weights_dir, names)
         return source.split
-    checkpoint = source.checkpoint
-    if checkpoint is None:  # a Source has one or the other
-        raise AssertionError
-    if not source.has_weights:
-        write_companions(checkpoint, weights_dir)
+    if source.config_only is not None:
+        write_companions(source.config_only, weights_dir)
         return None
+    if source.checkpoint is None:  # a Source has one of the three
+        raise AssertionError
     return split_checkpoint(
-        checkpoint, weights_dir, tp=source.tp, dtype=source.dtype, progress=progress
+        source.checkpoint, weights_dir, tp=source.tp, dtype=source.dtype, progress=progress
     )
 
 
@@ -139,25 +141,13 @@ def _split_source(recipe: Recipe) -> Source:
     )
 
 
-def _config_source(recipe: Recipe, path: Path) -> Source:
-    if is_gguf(path):
-        message = f"{recipe.checkpoint} is one file with config and weights"
-        raise UsageError(message, hint="leave out --config-only")
-    checkpoint = open_config_only(recipe.checkpoint, path)
+def _config_source(recipe: Recipe) -> Source:
+    found = open_config_only(recipe.checkpoint, revision=recipe.revision)
     name = portable_source(recipe.checkpoint)
-    config = read_model_config(checkpoint.config, source=name)
     return Source(
-        name=name, config=config, tp=recipe.tp, dtype=_dtype(recipe, config), checkpoint=checkpoint
+        name=name,
+        config=read_model_config(found.config, source=name),
+        tp=recipe.tp,
+        dtype=declared_dtype(found).name if recipe.dtype == "auto" else recipe.dtype,
+        config_only=found,
     )
-
-
-def _dtype(recipe: Recipe, config: ModelConfig) -> str:
-    """What was asked for, or what the config says its weights have."""
-    if recipe.dtype != "auto":
-        return recipe.dtype
-    told = config.raw.get("dtype") or config.raw.get("torch_dtype")
-    name = from_torch(str(told), subject=f"config of {recipe.checkpoint}").name if told else "none"
-    if name not in COMPUTE_DTYPES:
-        message = f"config of {recipe.checkpoint} says dtype {name}; cannot compute in it"
-        raise InputError(message, hint="choose one with --dtype")
-    return name

@@ -8,9 +8,8 @@ from typing import Any
 from neuronc.checkpoint.folder import find_companions, open_weights, read_config
 from neuronc.checkpoint.source import is_gguf, resolve_source
 from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
-from neuronc.errors import InputError
 
-__all__ = ["Checkpoint", "TensorInfo", "TensorReader", "open_checkpoint", "open_config_only"]
+__all__ = ["Checkpoint", "TensorInfo", "TensorReader", "open_checkpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,29 +63,3 @@ def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:
         companions=companions,
         reader=reader,
     )
-
-
-def open_config_only(source: str, path: Path) -> Checkpoint:
-    """The checkpoint in the folder ``path`` without its weights: config, tokenizer, no tensors.
-
-    Raises:
-        InputError: there is no usable config.json.
-    """
-    return Checkpoint(
-        source=source,
-        path=path,
-        config=read_config(path),
-        tensors={},
-        companions=find_companions(path),
-        reader=_NoWeights(source),
-    )
-
-
-@dataclass(frozen=True)
-class _NoWeights:
-    source: str
-
-    def read(self, name: str) -> Any:
-        """Always an `InputError`: there are no weights."""
-        message = f"{self.source} was opened for its config alone; it has no {name!r}"
-        raise InputError(message, hint="pass a checkpoint with weights")

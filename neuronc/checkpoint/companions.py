@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.checkpoint.checkpoint import Checkpoint
+from neuronc.checkpoint.config_only import ConfigOnly
 from neuronc.checkpoint.paths import reading, writing
 from neuronc.checkpoint.source import is_gguf
 from neuronc.errors import InputError
 
 
-def write_companions(checkpoint: Checkpoint, out_dir: Path) -> tuple[str, ...]:
+def write_companions(checkpoint: Checkpoint | ConfigOnly, out_dir: Path) -> tuple[str, ...]:
     """Write config.json, tokenizer, generation config and chat template into ``out_dir``.
 
     A folder's files are copied; for GGUF transformers builds the tokenizer from the file's metadata.

@@ -12,16 +12,17 @@ _TORCH = ("pytorch_model.bin", "pytorch_model-*.bin")
 _SUBFOLDERS = ("*/*",)  # a pattern's * also matches slashes
 
 
-def download(repository: str, *, revision: str | None, config_only: bool = False) -> Path:
-    """The local snapshot of Hub repository ``org/name``; with ``config_only`` without weights.
+def download(repository: str, *, revision: str | None, weights: bool) -> Path:
+    """The local snapshot of Hub repository ``org/name``.
 
-    Pickled weights are fetched only where the repository has no safetensors.
+    Pickled weights are fetched only where the repository has no safetensors, and none at all
+    without ``weights``.
 
     Raises:
         InputError: No network, no such repository or revision, or no access to it.
         PlanError: The disk is full.
     """
-    if config_only:
+    if not weights:
         return _snapshot(repository, revision, _METADATA)
     folder = _snapshot(repository, revision, (*_METADATA, *_SAFETENSORS))
     if any(folder.glob("model*.safetensors")):

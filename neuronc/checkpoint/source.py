@@ -18,10 +18,10 @@ def is_gguf(path: Path) -> bool:
     return path.suffix.lower() == ".gguf"
 
 
-def resolve_source(source: str, *, revision: str | None = None, config_only: bool = False) -> Path:
+def resolve_source(source: str, *, revision: str | None = None, weights: bool = True) -> Path:
     """The local folder or ``.gguf`` file for a CHECKPOINT argument.
 
-    Of a Hub id all that is read is downloaded, or with ``config_only`` all but the weights.
+    Without ``weights`` a Hub id downloads config and tokenizer only.
 
     Raises:
         InputError: Nothing is there, or a package path leaves its package.
@@ -31,8 +31,9 @@ def resolve_source(source: str, *, revision: str | None = None, config_only: boo
         from neuronc.checkpoint.hub import download
 
         repository, _, inline = source.partition("@")
-        chosen = _one_revision(source, inline, revision)
-        return download(repository, revision=chosen, config_only=config_only)
+        return download(
+            repository, revision=_one_revision(source, inline, revision), weights=weights
+        )
     if revision is not None:
         message = f"revision {revision!r} is given, but {source!r} is no Hub id"
         raise UsageError(message, hint="leave out the revision")

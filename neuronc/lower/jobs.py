@@ -31,7 +31,8 @@ class ProgramJob:
         spec: Phase, bucket and sizes; None when relinking.
         config: config.json of the model.
         source: The checkpoint's name, for messages.
-        shapes: Whole shape of every parameter.
+        shapes: Whole shape of every parameter; None where there is no checkpoint: they then
+            follow from ``config``.
         dtype: Element type of weights and arithmetic.
         target: A Neuron target's program is legalised for neuronx-cc as well.
         make_executable: Whether XLA:CPU compiles it.

@@ -76,8 +76,7 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     from neuronc.trace.trace_program import trace_program
 
     config = read_model_config(job["config"], source=str(job["source"]))  # type: ignore[arg-type]
-    shapes = {n: tuple(s) for n, s in job["shapes"].items()}  # type: ignore[attr-defined]
-    plan = plan_parallelism(config, shapes, int(str(job["tp"])))
+    plan = plan_parallelism(config, _shapes(job), int(str(job["tp"])))
     dump = IRDump(Path(str(job["dump_ir"])) if job["dump_ir"] else None)
     spec = ProgramSpec(**job["spec"])  # type: ignore[arg-type]
     _say("tracing")
@@ -94,6 +93,14 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
 
         (folder / NEURON_HLO).write_bytes(legalise(proto, traced.signature))
     return text, traced.signature
+
+
+def _shapes(job: dict[str, object]) -> dict[str, tuple[int, ...]]:
+    from neuronc.trace.meta_model import parameter_shapes
+
+    if job["shapes"] is None:
+        return parameter_shapes(job["config"])  # type: ignore[arg-type]
+    return {n: tuple(s) for n, s in job["shapes"].items()}  # type: ignore[attr-defined]
 
 
 def _say(stage: str) -> None:

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 
 from neuronc.checkpoint.checkpoint import open_checkpoint
+from neuronc.checkpoint.config_only import open_config_only
 from neuronc.checkpoint.source import resolve_source
 from neuronc.errors import InputError, PlanError, UsageError
 
@@ -75,6 +76,13 @@ def test_a_revision_reaches_the_hub(hub: HubDouble, source: str, revision: str |
 def test_two_different_revisions_are_refused(hub: HubDouble) -> None:
     with pytest.raises(UsageError, match="name two revisions"):
         open_checkpoint("org/name@a", revision="b")
+
+
+def test_a_config_is_downloaded_without_weights(hub: HubDouble) -> None:
+    found = open_config_only("org/name", revision="v1")
+    assert found.config["model_type"] == "llama"
+    assert hub.calls == [("org/name", "v1")]
+    assert hub.fetched() == {"config.json"}
 
 
 def test_only_the_files_that_are_read_are_downloaded(hub: HubDouble) -> None:
