@@ -44,7 +44,11 @@ def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:
         UsageError: ``revision`` is given for something that has none.
         ToolchainError: A library for the file format is not installed.
     """
-    path = resolve_source(source, revision=revision)
+    return open_at(resolve_source(source, revision=revision), source=source)
+
+
+def open_at(path: Path, *, source: str) -> Checkpoint:
+    """Open the folder or ``.gguf`` file ``path``, which ``source`` led to; errors as above."""
     reader: TensorReader
     if is_gguf(path):
         from neuronc.checkpoint.gguf import open_gguf

@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, TypeVar
 
+from neuronc.checkpoint.layouts.transformers_neuronx import open_parameter_files
 from neuronc.checkpoint.paths import contained_file, read_json_object
 from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
 from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
@@ -32,6 +33,7 @@ COMPANIONS = (
 """Files that generating text needs besides config and weights; never code."""
 
 Entry = TypeVar("Entry")
+_WEIGHTS = (SAFETENSORS, f"{SAFETENSORS}.index.json", TORCH, f"{TORCH}.index.json")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -61,26 +63,29 @@ def find_companions(folder: Path) -> tuple[Path, ...]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether ``folder`` has weights, or an index of some; they are not opened."""
-    names = (SAFETENSORS, f"{SAFETENSORS}.index.json", TORCH, f"{TORCH}.index.json")
-    return any((folder / name).exists() for name in names)
+    """Whether ``folder`` has anything that `open_weights` would open."""
+    return any((folder / name).exists() for name in _WEIGHTS)
 
 
 def open_weights(folder: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
     """Tensor infos in file order and their reader; safetensors where there is a choice.
+
+    ``pytorch_model.bin`` may be a directory, as transformers-neuronx writes it.
 
     Raises:
         InputError: No weights, a damaged file, or an index that does not match its files.
     """
     for name, opener in ((SAFETENSORS, _open_safetensors), (TORCH, _open_torch)):
         single, index = (contained_file(folder, part) for part in (name, f"{name}.index.json"))
+        if name == TORCH and single.is_dir():
+            return open_parameter_files(single)
         if single.is_file():
             return opener(folder, {single: None})
         if index.is_file():
             return opener(folder, _read_index(folder, index))
     message = f"{folder} has no weights: expected {SAFETENSORS} or {TORCH}, or an index of parts"
     hint = "download the checkpoint again, or pass the right folder"
-    if (folder / "split.json").is_file():
+    if (folder / "rank-0.safetensors").is_file():
         hint = "it is a split folder: neuronc compile takes it, split wants the checkpoint itself"
     raise InputError(message, hint=hint)
 

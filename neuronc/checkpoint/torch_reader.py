@@ -1,4 +1,4 @@
-"""Reading ``pytorch_model.bin`` files: torch's restricted unpickler, values mapped on demand."""
+"""Reading files of ``torch.save``: torch's restricted unpickler, values mapped on demand."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +25,20 @@ class TorchReader:
 
     def read(self, name: str) -> "np.ndarray[Any, Any]":
         """A fresh array; torch has no view that numpy could share for bf16."""
-        import numpy as np
-        import torch
-
         if name not in self.mapped:
             raise no_such_tensor(name, self.mapped, subject=self.folder)
-        tensor = self.mapped[name].detach().contiguous()
-        dtype = dtypes.numpy_dtype(tensor_info(name, tensor).dtype)
-        raw = tensor.reshape(-1).view(torch.uint8).numpy()
-        return np.array(raw).view(dtype).reshape(tuple(tensor.shape))
+        return to_array(name, self.mapped[name])
+
+
+def to_array(name: str, tensor: "torch.Tensor") -> "np.ndarray[Any, Any]":
+    """The values of ``tensor``, copied."""
+    import numpy as np
+    import torch
+
+    dense = tensor.detach().contiguous()
+    dtype = dtypes.numpy_dtype(tensor_info(name, dense).dtype)
+    raw = dense.reshape(-1).view(torch.uint8).numpy()
+    return np.array(raw).view(dtype).reshape(tuple(dense.shape))
 
 
 def tensor_info(name: str, tensor: "torch.Tensor") -> TensorInfo:
@@ -49,28 +54,54 @@ def load_torch_file(path: Path) -> "dict[str, torch.Tensor]":
         InputError: The file is damaged, or holds anything but dense tensors by name. Nothing but
             tensors is ever unpickled.
     """
-    import torch
-
-    try:
-        with reading(path):
-            found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-    except InputError:
-        raise
-    except Exception as error:  # a hostile pickle can fail in any way it likes
-        message = f"{path} is not a file of plain tensors: {_first_line(error)}"
-        raise InputError(message, hint="convert the checkpoint to safetensors") from error
-    if not isinstance(found, dict) or not all(map(_is_dense, found, found.values())):
+    found = _unpickle(path)
+    if not isinstance(found, dict) or not all(map(_is_named_dense, found, found.values())):
         message = f"{path} holds something else than dense tensors by name"
         raise InputError(message, hint="convert the checkpoint to safetensors")
     return dict(found)
 
 
-def _is_dense(name: object, value: object) -> bool:
+def load_torch_tensor(path: Path) -> "torch.Tensor":
+    """The only tensor of a file, mapped and not read; imports torch.
+
+    Raises:
+        InputError: The file is damaged, or holds anything but one dense tensor with all its
+            values. Nothing but tensors is ever unpickled.
+    """
+    found = _unpickle(path)
+    if not _is_dense(found):
+        message = f"{path} holds something else than one dense tensor"
+        raise InputError(message, hint="convert the checkpoint to safetensors")
+    tensor: torch.Tensor = found
+    # strides of zero let a small file stand for a tensor that no memory can hold
+    if tensor.nbytes > path.stat().st_size:
+        message = f"{path} says it holds {tensor.nbytes} bytes of values; it has fewer"
+        raise InputError(message, hint="save the tensor again, contiguous")
+    return tensor
+
+
+def _unpickle(path: Path) -> Any:
+    import torch
+
+    try:
+        with reading(path):
+            return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except InputError:
+        raise
+    except Exception as error:  # a hostile pickle can fail in any way it likes
+        message = f"{path} is not a file of plain tensors: {_first_line(error)}"
+        raise InputError(message, hint="convert the checkpoint to safetensors") from error
+
+
+def _is_named_dense(name: object, value: object) -> bool:
+    return isinstance(name, str) and _is_dense(value)
+
+
+def _is_dense(value: object) -> bool:
     import torch
 
     return (
-        isinstance(name, str)
-        and isinstance(value, torch.Tensor)
+        isinstance(value, torch.Tensor)
         and value.layout is torch.strided
         and value.device.type == "cpu"
     )

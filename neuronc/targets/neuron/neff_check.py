@@ -13,7 +13,7 @@ from typing import Any
 
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
-from neuronc.targets.neuron.legalise import input_names
+from neuronc.targets.neuron.interface import input_names
 from neuronc.targets.neuron.neff import list_neff, read_neff_file, read_neff_header
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 

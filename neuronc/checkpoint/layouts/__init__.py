@@ -1,0 +1,1 @@
+"""Reading the checkpoint folders of other tools, where config.json and the files say everything."""
