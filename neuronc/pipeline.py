@@ -17,9 +17,11 @@ from neuronc.artifact.manifest import (
 from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.reuse import describe_request, find_reusable
 from neuronc.artifact.weights import Source, open_source, put_weights
-from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.errors import UsageError, VerificationError
 from neuronc.lower.jobs import ProgramJob, run_jobs
+from neuronc.parallel.layouts.names import Layout
+from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.split_manifest import (
     SPLIT_FILE,
     SplitManifest,
@@ -59,15 +61,25 @@ class Built:
 
 
 def split(
-    recipe: Recipe, out_dir: Path, *, overwrite: bool = False, progress: Progress = SILENT
+    recipe: Recipe,
+    out_dir: Path,
+    *,
+    layout: Layout = "neuronc",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
 ) -> SplitManifest:
     """Split ``recipe``'s checkpoint over its ranks into the new folder ``out_dir``."""
     _check_places(recipe, out_dir, None)
     check_output(out_dir, overwrite=overwrite)
-    checkpoint = open_checkpoint(recipe.checkpoint, revision=recipe.revision)
+    checkpoint = open_any_checkpoint(recipe.checkpoint, revision=recipe.revision)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         return split_checkpoint(
-            checkpoint, folder, tp=recipe.tp, dtype=recipe.dtype, progress=progress
+            checkpoint,
+            folder,
+            tp=recipe.tp,
+            dtype=recipe.dtype,
+            layout=layout,
+            progress=progress,
         )
 
 
@@ -182,7 +194,7 @@ def verify(
         on: Where to run it; a Neuron artifact's programs run on the CPU as well.
         progress: Told of every stage.
     """
-    checkpoint = open_checkpoint(checkpoint_source) if checkpoint_source else None
+    checkpoint = open_any_checkpoint(checkpoint_source) if checkpoint_source else None
     return _record_verification(folder, checkpoint, progress, on=on)
 
 

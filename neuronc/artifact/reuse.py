@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.artifact.manifest import MANIFEST_FILE, Manifest, read_manifest
+from neuronc.checkpoint.folder import TORCH
 from neuronc.checkpoint.source import resolve_source
 from neuronc.errors import UsageError
+from neuronc.parallel.layouts.names import NXDI_WEIGHTS
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
 from neuronc.targets.neuron.settings import CompileOptions
@@ -21,8 +23,14 @@ def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, 
     asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=not config_only)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    folders = (path, path / TORCH, path / NXDI_WEIGHTS) if path.is_dir() else ()
+    files = [f for folder in folders if folder.is_dir() for f in sorted(folder.iterdir())] or [path]
+    base = path if path.is_dir() else path.parent
+    stats = [
+        (str(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns)
+        for f in files
+        if f.is_file()
+    ]
     return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 

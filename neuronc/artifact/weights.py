@@ -5,19 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuronc.artifact.link import link_files
-from neuronc.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.config_only import ConfigOnly, declared_dtype, open_config_only
 from neuronc.checkpoint.folder import has_weights, read_config
 from neuronc.checkpoint.source import portable_source, resolve_source
 from neuronc.errors import PlanError
 from neuronc.families.model_config import ModelConfig, read_model_config
-from neuronc.parallel.model_tensors import model_tensors
+from neuronc.parallel.layouts.nxdi import is_nxdi_folder
+from neuronc.parallel.layouts.open_any import open_any_checkpoint
+from neuronc.parallel.model_tensors import model_tensors, named_as_model
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
 from neuronc.parallel.split_manifest import (
     SPLIT_FILE,
     SplitManifest,
     check_files,
+    read_layout,
     read_split_manifest,
 )
 from neuronc.parallel.split_tensors import resolve_dtype, split_checkpoint
@@ -68,8 +71,13 @@ class Source:
 
 
 def is_split_folder(source: str) -> bool:
-    """Whether ``source`` names a folder made by `split`."""
-    return not source.startswith("package:") and (Path(source) / SPLIT_FILE).is_file()
+    """Whether ``source`` names a folder of rank files made by `split`.
+
+    In the layouts of other tools it is a checkpoint like any other.
+    """
+    if source.startswith("package:") or not (Path(source) / SPLIT_FILE).is_file():
+        return False
+    return read_layout(Path(source)) not in ("transformers-neuronx", "nxdi")
 
 
 def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Source:
@@ -86,10 +94,12 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
         return _split_source(recipe)
     weights = not config_only
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=weights)
-    if config_only or (lower_only and path.is_dir() and not has_weights(path)):
+    lacks_weights = path.is_dir() and not has_weights(path) and not is_nxdi_folder(path)
+    if config_only or (lower_only and lacks_weights):
         return _config_source(recipe)
-    checkpoint = open_checkpoint(recipe.checkpoint, revision=recipe.revision)
+    checkpoint = open_any_checkpoint(recipe.checkpoint, revision=recipe.revision)
     config = read_model_config(checkpoint.config, source=checkpoint.source)
+    checkpoint = named_as_model(checkpoint, config)
     infos = model_tensors(checkpoint, config)
     return Source(
         name=portable_source(recipe.checkpoint),

@@ -1,5 +1,8 @@
-"""neuronc split: one safetensors file per rank."""
+"""neuronc split: one weight file per rank, or the layout of another tool."""
 
+import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +19,7 @@ from neuronc.cli.options import (
     require_out,
 )
 from neuronc.cli.output import Report
+from neuronc.parallel.layouts.names import Layout, weight_paths
 from neuronc.recipe import Recipe, merge_flags
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "neuronc split org/model -o weights --tp 2",
-    "neuronc split model.gguf -o weights --tp 4 --dtype f32",
+    "neuronc split model.gguf -o weights --dtype bf16 --layout transformers-neuronx",
 )
 
 
@@ -36,12 +40,18 @@ def split(
     out: OutOption = None,
     tp: TpOption = None,
     dtype: DtypeOption = None,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            "--layout", help="Layout of the output; transformers-neuronx holds whole tensors."
+        ),
+    ] = "neuronc",
     revision: RevisionOption = None,
     overwrite: OverwriteFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Split a checkpoint into one safetensors file per rank."""
+    """Split a checkpoint into one file per rank, or write it in the layout of another tool."""
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
@@ -49,28 +59,56 @@ def split(
         Recipe(checkpoint=checkpoint), tp=tp, dtype=dtype, revision=revision, out=out
     )
     folder = require_out(recipe.out)
-    manifest = pipeline.split(recipe, folder, overwrite=overwrite, progress=make_progress(quiet))
+    manifest = pipeline.split(
+        recipe, folder, layout=layout, overwrite=overwrite, progress=make_progress(quiet)
+    )
     return report_split(manifest, folder)
 
 
 def report_split(manifest: "SplitManifest", folder: Path) -> Report:
     """The report of a split that lies in ``folder``."""
-    data = {"path": str(folder), **describe_split(manifest)}
+    data = {
+        "path": str(folder),
+        "layout": manifest.layout,
+        "files": [file.path for file in manifest.files],
+        **describe_split(manifest),
+    }
 
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs
 
-        sizes = [f.size_bytes / 1e6 for f in manifest.files if f.path.startswith("rank-")]
         pairs = {
             "weights": str(folder),
+            "layout": manifest.layout,
             "source": manifest.source,
-            "ranks": f"tp={manifest.tp}, {manifest.dtype}, {max(sizes):.1f} MB each",
+            "ranks": _describe_ranks(manifest),
+            "files": ", ".join(_summed_up(file.path for file in manifest.files)),
             "tensors": str(len(manifest.tensors)),
             "padding": describe_padding(manifest.padding),
         }
         draw_pairs(console, pairs)
 
     return Report(command="split", data=data, text=draw)
+
+
+def _describe_ranks(manifest: "SplitManifest") -> str:
+    sizes = bytes_per_rank(manifest)
+    if manifest.layout == "transformers-neuronx":
+        return f"not split, {manifest.dtype}, {sizes[0] / 1e6:.1f} MB"
+    return f"tp={manifest.tp}, {manifest.dtype}, {max(sizes) / 1e6:.1f} MB each"
+
+
+def _summed_up(paths: Iterable[str]) -> list[str]:
+    """The paths; those of one folder as the folder and their number."""
+    counts = Counter(re.sub("/.*", "/", path) for path in paths)
+    return [f"{name} ({count})" if name.endswith("/") else name for name, count in counts.items()]
+
+
+def bytes_per_rank(manifest: "SplitManifest") -> list[int]:
+    """Size of every rank's weights; where they are not split, one size."""
+    sizes = {file.path: file.size_bytes for file in manifest.files}
+    ranks = [sizes[path] for path in weight_paths(manifest.tp, manifest.layout)]
+    return ranks or [sum(size for path, size in sizes.items() if "/" in path)]
 
 
 def describe_padding(cost: "PaddingCost") -> str:
@@ -90,7 +128,7 @@ def describe_split(manifest: "SplitManifest") -> dict[str, object]:
         "tp": manifest.tp,
         "dtype": manifest.dtype,
         "tensors": len(manifest.tensors),
-        "bytes_per_rank": [f.size_bytes for f in manifest.files if f.path.startswith("rank-")],
+        "bytes_per_rank": bytes_per_rank(manifest),
         "padding": {
             "extra_q_heads": cost.extra_q_heads,
             "extra_kv_heads": cost.extra_kv_heads,

@@ -64,6 +64,26 @@ def plan_parallelism(
         raise PlanError(str(error), hint=hint) from None
 
 
+def joined_shapes(
+    config: ModelConfig, rank_shapes: Mapping[str, tuple[int, ...]], tp: int
+) -> dict[str, tuple[int, ...]]:
+    """Shapes that the parameters with shards of ``rank_shapes`` have as a whole.
+
+    What ``config`` does not tell stays as it is, which is right for what every rank holds; so
+    plan the result, and compare.
+
+    Raises:
+        InputError: a parameter has no rule.
+        PlanError: a parameter has two rules, or the family cannot be split over ``tp`` ranks.
+    """
+    if tp == 1:
+        return dict(rank_shapes)
+    if reason := why_not_splittable(config):
+        raise PlanError(reason, hint="use --tp 1 for this family")
+    planner = _Planner(config, lay_out_heads(config.num_heads, config.num_kv_heads, tp), tp)
+    return {name: planner.whole_shape(name, shape) for name, shape in rank_shapes.items()}
+
+
 class _DoesNotDivideError(Exception):
     pass
 
@@ -111,6 +131,9 @@ class _Planner:
         if style in ("norm", "replicated_with_grad_allreduce"):
             return self._norm(name, shape)
         return self._split(style, name, shape)
+
+    def whole_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return expected_shape(self.config, name, self._style(name, shape)) or shape
 
     def _style(self, name: str, shape: tuple[int, ...]) -> str:
         styles = [style for pattern, style in self.patterns if pattern.fullmatch(name)]

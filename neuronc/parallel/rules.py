@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Role = Literal["replicate", "column", "row", "vocab_embedding", "vocab_head"]
 """What the module that owns a parameter does with it.
@@ -86,3 +86,32 @@ def even_pieces(size: int, tp: int) -> tuple[tuple[Piece, ...], ...]:
             pieces.append(Piece(start=None, length=step - real))
         ranks.append(tuple(pieces))
     return tuple(ranks)
+
+
+def is_layout(rule: ParamRule, tp: int) -> bool:
+    """Whether ``rule``, read from a file, gives every rank pieces of one length together.
+
+    No piece leaves the tensor, and no index of it is left out.
+    """
+    sizes = rule.shape
+    if rule.role not in get_args(Role) or any(type(n) is not int or n < 0 for n in sizes):
+        return False
+    if rule.dim is None:
+        return not rule.ranks
+    if type(rule.dim) is not int or not 0 <= rule.dim < len(sizes) or len(rule.ranks) != tp:
+        return False
+    pieces = [piece for rank in rule.ranks for piece in rank]
+    if any(type(n) is not int for p in pieces for n in (p.start or 0, p.length)):
+        return False
+    even = len({sum(p.length for p in rank) for rank in rule.ranks}) == 1
+    return even and all(p.length > 0 for p in pieces) and _cover(pieces, sizes[rule.dim])
+
+
+def _cover(pieces: Sequence[Piece], size: int) -> bool:
+    """Whether the pieces that are not zeros lie inside ``size`` indices and leave out none."""
+    end = 0
+    for start, length in sorted((p.start, p.length) for p in pieces if p.start is not None):
+        if not 0 <= start <= end or start + length > size:
+            return False
+        end = max(end, start + length)
+    return end == size

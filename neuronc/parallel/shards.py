@@ -45,3 +45,17 @@ def join_shards(shards: Sequence[Array], rule: ParamRule) -> Array:
                 whole[tuple(to)] = shard[tuple(of)]
             offset += piece.length
     return whole
+
+
+def is_cut_into(whole: Array, shards: Sequence[Array], rule: ParamRule) -> bool:
+    """Whether cutting ``whole`` gives just the bytes of ``shards``.
+
+    Joining alone looks neither at the padding nor at the second copies of an index.
+    """
+    return all(
+        _bytes(cut_shard(whole, rule, rank)) == _bytes(shard) for rank, shard in enumerate(shards)
+    )
+
+
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

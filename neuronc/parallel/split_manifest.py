@@ -1,21 +1,23 @@
 """``split.json``: what a split folder holds, enough to check it and to put the model together.
 
 A split folder is flat: ``split.json``, one ``rank-N.safetensors`` per rank, and the model's
-config and tokenizer files.
+config and tokenizer files. Folders in other layouts (`neuronc.parallel.layouts.names`) have a
+``split.json`` too, and it names the layout.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from neuronc.checkpoint.digest import sha256_file
-from neuronc.checkpoint.paths import read_json_object, writing
+from neuronc.checkpoint.paths import contained_file, read_json_object, writing
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
-from neuronc.parallel.rules import ParamRule, Piece, Role
+from neuronc.parallel.layouts.names import LAYOUTS, Layout, rank_path, weight_paths
+from neuronc.parallel.rules import ParamRule, Piece, is_layout
 
 SPLIT_FORMAT = 1
 SPLIT_FILE = "split.json"
@@ -50,6 +52,7 @@ class SplitManifest:
         tensors: By parameter name, in file order.
         files: Every file of the folder but ``split.json``.
         padding: What padding and replication cost.
+        layout: How the weight files are laid out.
     """
 
     source: str
@@ -58,6 +61,7 @@ class SplitManifest:
     tensors: Mapping[str, SplitTensor]
     files: tuple[FileDigest, ...]
     padding: PaddingCost
+    layout: Layout = "neuronc"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -66,8 +70,8 @@ class SplitManifest:
 
 
 def rank_file(rank: int) -> str:
-    """Name of one rank's weight file."""
-    return f"rank-{rank}.safetensors"
+    """Name of one rank's weight file in layout ``neuronc``."""
+    return rank_path(rank, "neuronc")
 
 
 def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
@@ -79,6 +83,7 @@ def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
     """
     data = {
         "split_format": SPLIT_FORMAT,
+        "layout": manifest.layout,
         "source": manifest.source,
         "tp": manifest.tp,
         "dtype": manifest.dtype,
@@ -94,13 +99,23 @@ def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
         (folder / SPLIT_FILE).write_text(text, encoding="utf-8")
 
 
-def read_split_manifest(folder: Path) -> SplitManifest:
+def read_layout(folder: Path) -> str | None:
+    """What ``split.json`` says of its layout; None where there is no such file.
+
+    Raises:
+        InputError: it is no JSON object, or a link out of ``folder``.
+    """
+    path = contained_file(folder, SPLIT_FILE)
+    return str(read_json_object(path).get("layout", "neuronc")) if path.is_file() else None
+
+
+def read_split_manifest(folder: Path, *, layout: Layout = "neuronc") -> SplitManifest:
     """Read ``folder``'s ``split.json``.
 
     Raises:
-        InputError: not a split folder, damaged, or of a newer format.
+        InputError: not a split folder, in another layout, damaged, or of a newer format.
     """
-    path = folder / SPLIT_FILE
+    path = contained_file(folder, SPLIT_FILE)
     if not path.is_file():
         message = f"{folder} is not a split folder: it has no {SPLIT_FILE}"
         raise InputError(message, hint="make one with neuronc split")
@@ -112,12 +127,15 @@ def read_split_manifest(folder: Path) -> SplitManifest:
         manifest = _manifest_from_dict(data)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from error
+    if manifest.layout != layout:
+        message = f"{folder} is split in layout {manifest.layout}; expected {layout}"
+        raise InputError(message, hint="pass it as a checkpoint, or split the checkpoint again")
     listed = {file.path for file in manifest.files}
-    for name in map(rank_file, range(manifest.tp)):
+    for name in weight_paths(manifest.tp, layout):
         if name not in listed:
             raise _damaged(path, f"tp={manifest.tp}, but it does not list {name}")
     for name, tensor in manifest.tensors.items():
-        if not _is_layout(tensor.rule, manifest.tp):
+        if not is_layout(tensor.rule, manifest.tp):
             raise _damaged(path, f"tensor {name!r} is laid out as {str(tensor.rule)[:200]}")
     return manifest
 
@@ -166,7 +184,12 @@ def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
     if not (is_number and data["tensors"] and data["tp"] and padding.model_params):
         message = "no tensors, ranks or parameters, or a padding that is no number"
         raise ValueError(message)
+    layout = data.get("layout", "neuronc")
+    if layout not in LAYOUTS:
+        message = f"{layout!r} is no layout"
+        raise ValueError(message)
     return SplitManifest(
+        layout=layout,
         source=str(data["source"]),
         tp=data["tp"],
         dtype=DTYPES[data["dtype"]].name,
@@ -193,19 +216,3 @@ def _tensor_from_dict(name: str, data: Mapping[str, Any]) -> SplitTensor:
         name=name, role=data["role"], shape=tuple(data["shape"]), dim=data["dim"], ranks=ranks
     )
     return SplitTensor(rule=rule, sha256=data["sha256"])
-
-
-def _is_layout(rule: ParamRule, tp: int) -> bool:
-    """Whether every rank gets pieces of the tensor, of one length together."""
-    sizes = rule.shape
-    if rule.role not in get_args(Role) or any(type(n) is not int or n < 0 for n in sizes):
-        return False
-    if rule.dim is None:
-        return not rule.ranks
-    if type(rule.dim) is not int or not 0 <= rule.dim < len(sizes) or len(rule.ranks) != tp:
-        return False
-    size = sizes[rule.dim]
-    pieces = [piece for rank in rule.ranks for piece in rank]
-    inside = all(p.start is None or 0 <= p.start <= size - p.length for p in pieces)
-    even = len({sum(p.length for p in rank) for rank in rule.ranks}) == 1
-    return inside and even and all(p.length > 0 for p in pieces)

@@ -4,7 +4,6 @@ It computes in f32 with eager attention, from the very weights (in the artifact'
 artifact was made of: an error is then the artifact's own, not the reference's rounding.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from neuronc.checkpoint.checkpoint import Checkpoint
+from neuronc.checkpoint.digest import digest_array
 from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import InputError, VerificationError
-from neuronc.parallel.shards import cut_shard, join_shards
+from neuronc.parallel.shards import is_cut_into, join_shards
 from neuronc.parallel.split_manifest import SplitManifest, rank_file
 
 Array = np.ndarray[Any, Any]
@@ -49,19 +49,12 @@ def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
         tensor = split.tensors[name]
         shards = [np.asarray(reader.read(name)) for reader in readers]
         whole = join_shards(shards, tensor.rule)
-        # Cut again as well: padding and second copies are in the shards but not in the whole.
-        again = (cut_shard(whole, tensor.rule, rank) for rank in range(split.tp))
-        same = all(_bytes(a) == _bytes(b) for a, b in zip(again, shards, strict=True))
-        if not same or hashlib.sha256(_bytes(whole)).hexdigest() != tensor.sha256:
+        if not is_cut_into(whole, shards, tensor.rule) or digest_array(whole) != tensor.sha256:
             message = f"{name!r} put together from the rank shards is not the checkpoint's tensor"
             raise VerificationError(message, hint="split the checkpoint again")
         return whole
 
     return read
-
-
-def _bytes(array: Array) -> memoryview:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 class ReferenceModel:
