@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neuronc.errors import UsageError
 
-OURS = ("split.json", "manifest.json")
+OURS = ("split.json", "manifest.json", "trace.json")
 """A folder that has one of these files was made by neuronc, so neuronc may replace it."""
 
 

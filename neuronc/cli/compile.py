@@ -1,8 +1,9 @@
 """neuronc compile: a checkpoint, split folder or bundle to an artifact; or relink an artifact."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +21,10 @@ EXAMPLES = (
     "neuronc compile weights -o artifact --tp 2 --batch-size 2 --max-length 256",
     "neuronc compile org/model -o bundle --tp 2 --target inf2 --lower-only",
 )
+_FOR_TRACING = (
+    "--out", "--tp", "--batch-size", "--max-length", "--dtype", "--target", "--revision",
+    "--cc-arg", "--overwrite", "--allow-env-flags",
+)  # fmt: skip
 _FOR_BUNDLES = ("--out", "--overwrite", "--jobs", "--compile-timeout")
 
 
@@ -39,12 +44,18 @@ def compile_command(
         Path | None,
         typer.Option("--weights", metavar="DIR", help="Split folder for a bundle without weights."),
     ] = None,
+    tracer: Annotated[
+        Literal["neuronc", "torch-neuronx"],
+        typer.Option("--tracer", help="torch-neuronx makes a TorchScript model for one core."),
+    ] = "neuronc",
     flags: BuildFlags,
 ) -> Report:
     """Compile a checkpoint or split folder and verify it, or compile a bundle."""
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
+    if tracer == "torch-neuronx":
+        return _trace(checkpoint, flags)
     if relink:
         return _relink(Path(checkpoint), flags)
     if (bundle := folder_of(checkpoint)) is not None:
@@ -76,6 +87,35 @@ def _relink(folder: Path, flags: BuildFlags) -> Report:
     manifest = relink(folder, progress=make_progress(flags.quiet))
     warning = "the new executables are unverified: run neuronc verify"
     return _report(folder, manifest, time.perf_counter() - begin, (warning,))
+
+
+def _trace(checkpoint: str, flags: BuildFlags) -> Report:
+    from neuronc.cli.progress import make_progress
+    from neuronc.targets.neuron.torchscript import MODEL_FILE, trace_torchscript
+
+    asked = merge_flags(Recipe(checkpoint=checkpoint), **flags.overrides)
+    others = [option for option in flags.given() if option not in _FOR_TRACING]
+    if others or asked.tp > 1 or asked.target == "cpu":
+        wrong = others[0] if others else f"--tp {asked.tp}" if asked.tp > 1 else "--target cpu"
+        message = f"--tracer torch-neuronx makes one model for one core of a Neuron target; {wrong}"
+        raise UsageError(message, hint="pass a Neuron --target, sizes and --cc-arg only")
+    out = require_out(asked.out)
+    traced = trace_torchscript(
+        asked,
+        out,
+        allow_env_flags=flags.allow_env_flags,
+        overwrite=flags.overwrite,
+        progress=make_progress(flags.quiet),
+    )
+    data: dict[str, object] = {"path": str(out), "model": MODEL_FILE, **asdict(traced)}
+
+    def draw(console: object) -> None:
+        from neuronc.cli.tables import draw_pairs
+
+        draw_pairs(console, {key: str(value) for key, value in data.items()})
+
+    warning = "a TorchScript model for Neuron runs, and can be verified, on a Neuron device only"
+    return Report(command="compile", data=data, text=draw, warnings=(warning,))
 
 
 def _compile_bundle(bundle: Path, weights: Path | None, flags: BuildFlags) -> Report:
