@@ -43,7 +43,7 @@ def _torch_neuronx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_torch_neuronx")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore")  # the double traces with plain torch, which warns of itself
 def test_model_is_traced_with_the_documented_arguments_and_loads_again(
     encoder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
