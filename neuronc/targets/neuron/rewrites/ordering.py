@@ -123,19 +123,18 @@ def emit_keys(builder: Builder, x: Any, dim: int, order: Order) -> tuple[Any, An
     place = builder.iota(S32, dims, dim)
     if dtype not in FLOATS:
         return (builder.convert(x, S32) if dtype == PRED else x), place
-    size = dims[dim]
-    sooner = builder.elementwise("subtract", place, builder.full(S32, dims, size))
-    later = builder.elementwise("add", place, builder.full(S32, dims, size))
+    size = builder.full(S32, dims, dims[dim])
+    sooner = builder.elementwise("subtract", place, size)
+    later = builder.elementwise("add", place, size)
     nan = builder.compare(x, "NE", x)
     first = _of_sign(builder, nan, x, order.first_nan)
     top, bottom = (INF, -INF) if order.descending else (-INF, INF)
-    key, place_of_rest = x, place
     if order.late_zero != "none":
         zero = builder.compare(x, "EQ", builder.full(dtype, dims, 0.0))
         late = _of_sign(builder, zero, x, order.late_zero)
-        place_of_rest = builder.elementwise("select", late, later, place)
-    key = builder.elementwise("select", nan, builder.full(dtype, dims, bottom), key)
-    place = builder.elementwise("select", nan, later, place_of_rest)
+        place = builder.elementwise("select", late, later, place)
+    key = builder.elementwise("select", nan, builder.full(dtype, dims, bottom), x)
+    place = builder.elementwise("select", nan, later, place)
     if first is not None:
         key = builder.elementwise("select", first, builder.full(dtype, dims, top), key)
         place = builder.elementwise("select", first, sooner, place)

@@ -76,7 +76,7 @@ def top_k_rule(*, use_topk_call: bool) -> Rule:
 def _of_sort(builder: Builder, sort: Any) -> _TopK | None:
     operands, dim = builder.operands(sort), sort.dimensions[0]
     k = _length_read(builder, sort, dim)
-    if k is None or k > MAX_ROUNDS:
+    if not k or k > MAX_ROUNDS:
         return None
     key, order = order_of(builder, sort)
     return _TopK(operands=operands, key=operands[key], order=order, dim=dim, k=k)
@@ -115,7 +115,7 @@ def _of_top_k(builder: Builder, instruction: Any) -> _TopK:
 def _emit(builder: Builder, top: _TopK, source: Any, *, use_topk_call: bool) -> list[Any]:
     if use_topk_call and _fits_call(builder, top):
         return _emit_call(builder, top, source)
-    if top.k <= MAX_ROUNDS:
+    if 1 <= top.k <= MAX_ROUNDS:
         return _emit_rounds(builder, top)
     if top.size > MAX_SORTED:
         message = f"HLO takes the first {top.k} of {top.size}: {describe(source)}"

@@ -99,20 +99,29 @@ ENTRY e {
     assert opcodes == ["parameter", "negate", "all-reduce", "copy"]
 
 
-def test_a_scatter_that_overwrites_keeps_its_plain_body() -> None:
-    hlo = from_text("""HloModule m
+@pytest.mark.parametrize(("kept", "order"), [("new", [0, 1]), ("old", [1, 0])])
+def test_a_scatter_that_overwrites_keeps_its_plain_body(kept: str, order: list[int]) -> None:
+    hlo = from_text(
+        """HloModule m
 body {
   old = s64[] parameter(0)
   new = s64[] parameter(1)
-  ROOT same = s64[] convert(new)
+  ROOT same = s64[] convert(KEPT)
 }
 ENTRY e {
   x = s64[4] parameter(0)
   i = s64[1] constant({2})
   u = s64[] constant(7)
-  ROOT y = s64[4] scatter(x, i, u), update_window_dims={}, inserted_window_dims={0}, scatter_dims_to_operand_dims={0}, index_vector_dim=0, to_apply=body
+  ROOT y = s64[4] scatter(x, i, u), update_window_dims={}, inserted_window_dims={0}, \
+scatter_dims_to_operand_dims={0}, index_vector_dim=0, to_apply=body
 }
-""")
-    body = legal_module(hlo).computations[0]
-    assert [i.parameter_number for i in body.instructions] == [0, 1]
+""".replace("KEPT", kept)
+    )
+    module = MODERN.FromString(hlo)
+    instructions = module.computations[0].instructions
+    instructions.sort(key=lambda i: ("old", "new", "same").index(i.name))
+    body = legal_module(module.SerializeToString()).computations[0]
+    assert [(i.opcode, i.parameter_number) for i in body.instructions] == [
+        ("parameter", number) for number in order
+    ]
     assert body.root_id == body.instructions[-1].id

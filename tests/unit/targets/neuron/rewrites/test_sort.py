@@ -112,7 +112,7 @@ def positions(hlo: bytes, x: Any) -> Any:
     ("direction", "sign"), [("LT", 1), ("LE", 1), ("GT", -1), ("GE", -1)], ids=str
 )
 def test_every_direction_is_a_stable_sort(direction: str, sign: int) -> None:
-    x = np.array([[2, 1, 2, 0, 1, 2], [0, 0, -1, 5, 5, -INF]], np.float32)
+    x = np.array([[2, 1, 2, 0.0, -0.0, 2], [-0.0, 0.0, -1, 5, 5, -INF]], np.float32)
     found = positions(sort_by(f"compare(a, b), direction={direction}"), x)
     np.testing.assert_array_equal(found, np.argsort(sign * x, 1, kind="stable"))
 
@@ -126,17 +126,22 @@ def test_a_plain_comparison_counts_nan_as_largest(direction: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "expected"), [("LT", [1, 2, 4, 0, 3, 5]), ("GT", [5, 3, 0, 4, 2, 1])]
+    ("direction", "expected"),
+    [
+        ("LT", [[1, 2, 4, 0, 3, 5], [4, 3, 1, 5, 2, 0]]),
+        ("GT", [[5, 3, 0, 4, 2, 1], [0, 2, 5, 1, 3, 4]]),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_the_total_order_has_signs_of_zero_and_nan(
     direction: str, expected: Any, dtype: str
 ) -> None:
-    x = np.array([[0.0, -NAN, -INF, 1, -0.0, NAN]] * 2, np.float32)
+    x = np.array(
+        [[0.0, -NAN, -INF, 1, -0.0, NAN], [NAN, -0.0, 1, -INF, -NAN, 0.0]], np.float32
+    ).astype(ml_dtypes.bfloat16 if dtype == "bf16" else np.float32)
     hlo = sort_by(f"compare(a, b), direction={direction}, type=TOTALORDER", dtype)
-    x = x.astype(ml_dtypes.bfloat16) if dtype == "bf16" else x
-    np.testing.assert_array_equal(positions(hlo, x), [expected] * 2)
-    np.testing.assert_array_equal(runner(hlo, [np.zeros((2, 6), np.int32)])(x)[0], [expected] * 2)
+    np.testing.assert_array_equal(positions(hlo, x), expected)
+    np.testing.assert_array_equal(runner(hlo, [np.zeros((2, 6), np.int32)])(x)[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +149,7 @@ def test_the_total_order_has_signs_of_zero_and_nan(
     [
         "compare(a, b), direction=NE",
         "compare(a, one), direction=LT",
+        "and(less, small)",
         "compare(i, b2), direction=LT",
         "or(less, more)",
     ],
@@ -152,6 +158,8 @@ def test_a_comparator_that_is_no_order_of_one_key_is_refused(code: str) -> None:
     helpers = """b2 = s32[] add(j, j)
   less = pred[] compare(a, b), direction=LT
   more = pred[] compare(i, j), direction=LT
+  five = f32[] constant(5)
+  small = pred[] compare(a, five), direction=LT
   """
     text = SORT.format(code=f"{helpers}ROOT c = pred[] {code}", dtype="f32", size=6)
     with pytest.raises(CompilerError, match=r"else than one key: sort s$"):

@@ -34,7 +34,7 @@ def lower(function: Callable[..., Any], *inputs: Any) -> bytes:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("k", [1, 4, 9])
+@pytest.mark.parametrize("k", [0, 1, 4, 9])
 def test_top_k_is_exact_with_ties_signs_of_zero_and_nan(dtype: Any, k: int) -> None:
     assert_same(lambda x: lax.top_k(x, k), AWKWARD.astype(dtype))
 
