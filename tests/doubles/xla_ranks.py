@@ -5,37 +5,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.interpreters.mlir import make_ir_context
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxlib import _jax
-from jaxlib.mlir import ir
 
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
+from tests.hlo_programs import to_stablehlo
 
 Array = np.ndarray[Any, Any]
 DTYPES = {
     1: "bool", 2: "i8", 3: "i16", 4: "i32", 6: "u8", 8: "u32", 10: "f16", 11: "f32", 16: "bf16",
 }  # fmt: skip
 """Our names by xla.PrimitiveType."""
-
-
-def to_stablehlo(hlo: bytes) -> str:
-    """What XLA reads in ``hlo``, its ranks as the partitions that XLA:CPU knows them as."""
-    with make_ir_context():
-        module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(hlo))
-        main = next(op for op in module.body.operations if op.name.value == "main")
-        for op in (module.operation, main.operation):
-            for name in list(op.attributes):
-                if name.startswith("mhlo.") or name == "arg_attrs":
-                    del op.attributes[name]
-        for op in main.regions[0].blocks[0].operations:
-            if op.name in ("stablehlo.all_reduce", "stablehlo.all_gather"):
-                channel = "#stablehlo.channel_handle<handle = 1, type = 1>"
-                op.attributes["channel_handle"] = ir.Attribute.parse(channel)
-                op.attributes["use_global_device_ids"] = ir.UnitAttr.get()
-        return str(module)
 
 
 def specs(tensors: dict[str, Any]) -> tuple[TensorSpec, ...]:
