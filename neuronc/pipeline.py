@@ -32,7 +32,7 @@ from neuronc.parallel.split_tensors import split_checkpoint
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place, Recipe
 from neuronc.sizes import DEFAULT_MAX_LENGTH, complete
-from neuronc.targets.neuron.fit import require_fit
+from neuronc.targets.neuron.preflight.fit import require_fit
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings, neuron_settings
 from neuronc.trace.program_spec import ProgramSpec, list_programs
 

@@ -14,9 +14,9 @@ from jaxlib.xla_client import hlo as xla_hlo
 
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
-from neuronc.targets.neuron.hlo_schema import LEGACY
-from neuronc.targets.neuron.legalise import legalise
-from neuronc.targets.neuron.walk import shapes_of, walk
+from neuronc.targets.neuron.hlo.legalise import legalise
+from neuronc.targets.neuron.hlo.schema import LEGACY
+from neuronc.targets.neuron.hlo.walk import shapes_of, walk
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
 Arrays = tuple[np.ndarray[Any, Any], ...]

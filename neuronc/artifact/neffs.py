@@ -23,10 +23,10 @@ from neuronc.errors import InputError
 from neuronc.lower.program_files import NEURON_HLO, SIGNATURE
 from neuronc.parallel.split_manifest import SPLIT_FILE, check_files, read_split_manifest
 from neuronc.progress import SILENT, Progress
-from neuronc.targets.neuron.compiler.command import CompilerFlags, command_line
+from neuronc.targets.neuron.compiler.command import CompilerArgs, command_line
 from neuronc.targets.neuron.compiler.programs import NeffJob, compile_neffs
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
-from neuronc.targets.neuron.preflight import Finding, check_program, require_clean
+from neuronc.targets.neuron.preflight.check import Finding, check_program, require_clean
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
 from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
 
@@ -101,7 +101,7 @@ def check_lowered(
     return {**settings.describe(), "warnings": [str(finding) for finding in warnings]}
 
 
-def write_commands(folder: Path, programs: Iterable[ProgramSpec], flags: CompilerFlags) -> None:
+def write_commands(folder: Path, programs: Iterable[ProgramSpec], flags: CompilerArgs) -> None:
     """Write ``commands.txt``: how neuronx-cc would be called, for people without neuronc there."""
     lines = []
     for program in programs:
@@ -167,17 +167,17 @@ def _put_weights(source: Path, destination: Path, manifest: Manifest) -> Manifes
     destination.mkdir()
     link_files(source, destination, [SPLIT_FILE, *(file.path for file in split.files)])
     kept = tuple(f for f in manifest.files if not f.path.startswith(f"{WEIGHTS_DIR}/"))
-    return replace(manifest, files=kept)
+    return replace(manifest, files=kept, verification=None)  # it was of other weights
 
 
 def _rank_shapes(entry: ProgramEntry) -> dict[str, tuple[int, ...]]:
     return {t.name: t.shape for t in entry.signature.inputs if t.kind == "weight"}
 
 
-def _flags_of(manifest: Manifest) -> CompilerFlags:
+def _flags_of(manifest: Manifest) -> CompilerArgs:
     neuron: Mapping[str, Any] = manifest.neuron or {}
     args = neuron["args"]
-    return CompilerFlags(
+    return CompilerArgs(
         lnc=manifest.lnc,
         prefill=tuple(args["prefill"]),
         decode=tuple(args["decode"]),

@@ -92,8 +92,8 @@ def _artifact(folder: Path) -> Found:
 
 def _neff(path: Path) -> Found:
     from neuronc.targets.neuron.compiler.toolchain import is_stand_in
-    from neuronc.targets.neuron.neff import list_neff, read_neff_header
-    from neuronc.targets.neuron.neff_check import neff_variables
+    from neuronc.targets.neuron.neff.check import neff_variables
+    from neuronc.targets.neuron.neff.reader import list_neff, read_neff_header
 
     header, files, variables = read_neff_header(path), list_neff(path), neff_variables(path)
     tensors = {
@@ -124,7 +124,7 @@ def _neff(path: Path) -> Found:
 
 
 def _hlo(path: Path) -> Found:
-    from neuronc.targets.neuron.hlo_summary import summarize_hlo
+    from neuronc.targets.neuron.hlo.summary import summarize_hlo
 
     found = summarize_hlo(path)
     data: dict[str, object] = {"kind": "hlo", **asdict(found)}

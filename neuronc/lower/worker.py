@@ -89,7 +89,7 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     (folder / STABLEHLO).write_text(text, encoding="utf-8")
     (folder / HLO).write_bytes(proto)
     if job["target"] != "cpu":
-        from neuronc.targets.neuron.legalise import legalise
+        from neuronc.targets.neuron.hlo.legalise import legalise
 
         (folder / NEURON_HLO).write_bytes(legalise(proto, traced.signature))
     return text, traced.signature

@@ -20,8 +20,8 @@ from neuronc.errors import CompilerError, InputError, NeuroncError, PlanError, T
 from neuronc.lower.program_files import NEFF
 from neuronc.parallel.split_manifest import rank_file
 from neuronc.targets.neuron.compiler.toolchain import install_hint, is_placeholder
-from neuronc.targets.neuron.interface import input_names
-from neuronc.targets.neuron.neff_check import tensor_bytes
+from neuronc.targets.neuron.hlo.interface import input_names
+from neuronc.targets.neuron.neff.check import tensor_bytes
 from neuronc.targets.neuron.nrt_status import describe_status
 from neuronc.trace.program_spec import Phase, TensorSpec
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from neuronc.targets.neuron.hlo_schema import LEGACY
+from neuronc.targets.neuron.hlo.schema import LEGACY
 
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 _INTERNAL, _UNSUPPORTED, _DYNAMIC = "NCC_INLA001", "NCC_EVRF001", "NCC_EMOD025"

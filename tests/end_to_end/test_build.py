@@ -44,7 +44,9 @@ def assert_same_text_as_transformers(checkpoint: Path, artifact: Path) -> None:
         assert list(answers[request.request_id]) == expected
 
 
-@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 3, 4])
+@pytest.mark.parametrize(
+    "tp", [pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4]
+)
 def test_llama_with_9_and_3_heads_equals_transformers(
     tiny_checkpoint: Path, tmp_path: Path, tp: int
 ) -> None:
@@ -60,7 +62,7 @@ def test_llama_at_tp_2_equals_transformers(tiny_checkpoint: Path, tiny_artifact:
     "family",
     [
         pytest.param("mistral", marks=pytest.mark.slow),
-        "qwen2",
+        pytest.param("qwen2", marks=pytest.mark.slow),
         "qwen3",
         pytest.param("gemma", marks=pytest.mark.slow),
     ],

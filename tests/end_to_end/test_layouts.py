@@ -26,7 +26,11 @@ def write(
 
 
 @pytest.mark.parametrize(
-    "flags", [("--layout", "transformers-neuronx"), ("--layout", "nxdi", "--tp", "2")]
+    "flags",
+    [
+        pytest.param(("--layout", "transformers-neuronx"), marks=pytest.mark.slow),
+        ("--layout", "nxdi", "--tp", "2"),
+    ],
 )
 def test_a_layout_is_split_compiled_and_verified_like_its_checkpoint(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: tuple[str, ...]

@@ -42,6 +42,7 @@ def verification_of(artifact: Path) -> dict[str, Any]:
     return dict(read_manifest(artifact).verification or {})
 
 
+@pytest.mark.slow
 def test_opt_at_tp_2_equals_transformers(checkpoint: Path, artifact: Path) -> None:
     assert_same_text_as_transformers(checkpoint, artifact)
     found = verification_of(artifact)

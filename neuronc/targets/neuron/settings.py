@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from neuronc.recipe import Recipe
 from neuronc.targets.neuron.chips import neuron_target
-from neuronc.targets.neuron.compiler.command import CompilerFlags, compiler_flags
+from neuronc.targets.neuron.compiler.command import CompilerArgs, compiler_args
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
 
 
@@ -38,7 +38,7 @@ class NeuronSettings:
     """
 
     target: str
-    flags: CompilerFlags
+    flags: CompilerArgs
     compiler: Compiler | None
 
     def describe(self) -> dict[str, object]:
@@ -61,7 +61,7 @@ def neuron_settings(recipe: Recipe, options: CompileOptions) -> NeuronSettings:
         ToolchainError: no usable neuronx-cc, where one is needed.
     """
     _, lnc = neuron_target(recipe.target, recipe.lnc)
-    flags = compiler_flags(
+    flags = compiler_args(
         recipe.target, lnc, recipe.cc_args, allow_env_flags=options.allow_env_flags
     )
     compiler = None if options.lower_only else find_compiler()

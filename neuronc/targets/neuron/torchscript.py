@@ -19,7 +19,7 @@ from neuronc.errors import CompilerError, InputError, PlanError, ToolchainError
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Recipe
 from neuronc.targets.neuron.chips import neuron_target
-from neuronc.targets.neuron.compiler.command import compiler_flags
+from neuronc.targets.neuron.compiler.command import compiler_args
 from neuronc.targets.neuron.compiler.toolchain import (
     install_hint,
     installed_version,
@@ -83,7 +83,7 @@ def trace_torchscript(
         CompilerError: tracing or compiling failed.
     """
     _, lnc = neuron_target(recipe.target, recipe.lnc)
-    flags = compiler_flags(recipe.target, lnc, recipe.cc_args, allow_env_flags=allow_env_flags)
+    flags = compiler_args(recipe.target, lnc, recipe.cc_args, allow_env_flags=allow_env_flags)
     args = (*flags.env_args, f"--target={recipe.target}", *_ARGS, *recipe.cc_args)
     torch_neuronx, version = _import_torch_neuronx()
     found = open_config_only(recipe.checkpoint, revision=recipe.revision)

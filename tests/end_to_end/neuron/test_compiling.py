@@ -253,6 +253,7 @@ def test_weights_of_another_split_are_refused(
     weights = tiny_artifact / "weights"
     found = compile_bundle(tiny_bundle, tmp_path / "art", ONE_BY_ONE, weights=weights)
     check_files(tmp_path / "art", found.files)
+    assert found.verification is None
     check_files(tiny_bundle, read_manifest(tiny_bundle).files)  # links did not write through
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="split"):

@@ -52,6 +52,7 @@ def test_threads_of_two_ranks_give_the_cpu_targets_tokens(artifact: Path) -> Non
     assert answers(artifact) == answers(artifact, on="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tp", [1, 4])
 @pytest.mark.usefixtures("_nrtpy")
 def test_other_tp_degrees_give_the_cpu_targets_tokens(

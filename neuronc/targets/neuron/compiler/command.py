@@ -53,7 +53,7 @@ _KEPT_ENV = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CompilerFlags:
+class CompilerArgs:
     """Every argument but the files, by phase: what decides the NEFF that comes out of an HLO.
 
     Attributes:
@@ -73,9 +73,9 @@ class CompilerFlags:
         return self.prefill if phase == "prefill" else self.decode
 
 
-def compiler_flags(
+def compiler_args(
     target: str, lnc: int, extra_args: Sequence[str], *, allow_env_flags: bool
-) -> CompilerFlags:
+) -> CompilerArgs:
     """The flags of one build: AWS's for inference, then the user's, which win.
 
     Raises:
@@ -93,7 +93,7 @@ def compiler_flags(
         phase: (*common, f"--logical-nc-config={lnc}", *own, *extra_args)
         for phase, own in _BY_PHASE.items()
     }
-    return CompilerFlags(
+    return CompilerArgs(
         lnc=lnc, prefill=by_phase["prefill"], decode=by_phase["decode"], env_args=env_args
     )
 

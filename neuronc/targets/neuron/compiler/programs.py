@@ -23,14 +23,14 @@ from neuronc.lower.program_files import (
 from neuronc.progress import SILENT, Progress, Stage
 from neuronc.targets.neuron.compiler import store
 from neuronc.targets.neuron.compiler.command import (
-    CompilerFlags,
+    CompilerArgs,
     command_line,
     compiler_environment,
 )
 from neuronc.targets.neuron.compiler.failure import failure, is_transient, read_log
 from neuronc.targets.neuron.compiler.process import CompilerRun, run_compiler
 from neuronc.targets.neuron.compiler.toolchain import Compiler
-from neuronc.targets.neuron.neff_check import check_neff
+from neuronc.targets.neuron.neff.check import check_neff
 from neuronc.trace.program_spec import Phase, ProgramSignature
 
 DEFAULT_TIMEOUT_S = 4 * 3600.0
@@ -68,7 +68,7 @@ class _Context:
     """What all compiles of a build share."""
 
     def __init__(
-        self, programs_dir: Path, compiler: Compiler, flags: CompilerFlags, timeout_s: float
+        self, programs_dir: Path, compiler: Compiler, flags: CompilerArgs, timeout_s: float
     ) -> None:
         self.programs_dir, self.compiler = programs_dir, compiler
         self.flags, self.timeout_s = flags, timeout_s
@@ -79,7 +79,7 @@ def compile_neffs(
     jobs: Sequence[NeffJob],
     programs_dir: Path,
     compiler: Compiler,
-    flags: CompilerFlags,
+    flags: CompilerArgs,
     *,
     num_parallel: int | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -122,7 +122,7 @@ def default_jobs(num_compiles: int) -> int:
 
 
 def _distinct(
-    jobs: Sequence[NeffJob], programs_dir: Path, compiler: Compiler, flags: CompilerFlags
+    jobs: Sequence[NeffJob], programs_dir: Path, compiler: Compiler, flags: CompilerArgs
 ) -> list[_Compile]:
     grouped: dict[str, list[NeffJob]] = {}
     args_of: dict[str, tuple[str, ...]] = {}

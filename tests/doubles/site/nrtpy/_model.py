@@ -36,7 +36,7 @@ class BenchmarkResult:
 
 class NrtpyModel:
     def __init__(self, hlo: bytes, core_id: int, rank_id: int, world_size: int) -> None:
-        from neuronc.targets.neuron.hlo_schema import LEGACY
+        from neuronc.targets.neuron.hlo.schema import LEGACY
 
         inputs, outputs = entry_tensors(LEGACY.FromString(hlo))
         self.input_tensors_info = {n: _metadata(s) for n, s in inputs.items()}
