@@ -14,14 +14,15 @@ from tests.unit.parallel.decoder_shapes import SMOLLM2, decoder_shapes
 MB = 1_000_000
 
 SPLIT = """
-import json, resource, sys
+import json, re, sys
 from pathlib import Path
 import neuronc.parallel.split_tensors
 from neuronc.checkpoint.checkpoint import open_checkpoint
 import ml_dtypes, ast  # not part of what is measured
 
 source, out_dir, dtype = sys.argv[1:]
-peak_kb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# of this process alone; getrusage starts from the peak of the process that spawned it
+peak_kb = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak_kb()
 neuronc.parallel.split_tensors.split_checkpoint(
     open_checkpoint(source), Path(out_dir), tp=2, dtype=dtype
