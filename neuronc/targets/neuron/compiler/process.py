@@ -12,6 +12,7 @@ from threading import Event
 
 CONSOLE_LOG = "console.txt"
 _POLL_S = 0.05
+_BEAT_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,8 +22,8 @@ class CompilerRun:
     Attributes:
         exit_code: Of the process; negative for a signal; None where it was stopped by us.
         wall_s: From start to end.
-        peak_rss_bytes: Largest resident memory: of any one of its processes, or seen in the sum
-            over all of them.
+        peak_rss_bytes: Largest resident memory seen: of its first process at any time, or of the
+            sum over all of them at a beat.
     """
 
     exit_code: int | None
@@ -64,14 +65,16 @@ def run_compiler(
         )
         watch = _Watch(process, on_beat)
         try:
-            while not watch.ended and time.monotonic() - begin < timeout_s and not stop.is_set():
-                time.sleep(_POLL_S)
-                watch.look(time.monotonic() - begin)
+            while (elapsed_s := time.monotonic() - begin) < timeout_s and not stop.is_set():
+                watch.look(elapsed_s)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL_S)
+                    break
         finally:
+            exit_code = process.returncode
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            exit_code = process.returncode
-            watch.reap()
+            process.wait()
     return CompilerRun(
         exit_code=exit_code,
         wall_s=time.monotonic() - begin,
@@ -86,27 +89,24 @@ class _Watch:
         self, process: subprocess.Popen[bytes], on_beat: Callable[[float, int], None]
     ) -> None:
         self.process, self.on_beat = process, on_beat
-        self.ended, self.peak_rss_bytes, self.beaten_s = False, 0, -1.0
+        self.peak_rss_bytes, self.beaten_s = 0, -1.0
 
     def look(self, elapsed_s: float) -> None:
-        self._collect(os.WNOHANG)
-        if elapsed_s - self.beaten_s >= 0.5 and not self.ended:
+        self.peak_rss_bytes = max(self.peak_rss_bytes, _own_peak_bytes(self.process.pid))
+        if elapsed_s - self.beaten_s >= _BEAT_S:
             self.beaten_s = elapsed_s
             rss_bytes = _tree_rss_bytes(self.process.pid)
             self.peak_rss_bytes = max(self.peak_rss_bytes, rss_bytes)
             self.on_beat(elapsed_s, rss_bytes)
 
-    def reap(self) -> None:
-        if not self.ended:
-            self._collect(0)
 
-    def _collect(self, options: int) -> None:
-        # Not Popen.wait: only wait4 tells how much memory the process and its children took.
-        pid, status, usage = os.wait4(self.process.pid, options)
-        if pid:
-            self.ended = True
-            self.process.returncode = os.waitstatus_to_exitcode(status)
-            self.peak_rss_bytes = max(self.peak_rss_bytes, usage.ru_maxrss * 1024)
+def _own_peak_bytes(pid: int) -> int:
+    """``VmHWM``, which counts from the exec. getrusage would count from before: it is our own."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _tree_rss_bytes(pid: int) -> int:
