@@ -270,3 +270,19 @@ def test_recipe_lowers_and_passes_the_pre_flight_from_config_alone(
     assert data["elapsed_s"] < 180
     assert data["worker_peak_rss_bytes"] < 6e9
     assert Path(recipe).stem.endswith(f"{data['target']}_tp{read_manifest(tmp_path / 'bundle').tp}")
+
+
+def test_bundle_and_artifact_are_not_taken_for_each_other(
+    tiny_checkpoint: Path,
+    compiler: CompilerDouble,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    out = str(tmp_path / "out")
+    sizes = ("--max-length", "16", "--prefill-buckets", "8", "--target", "inf2", "--no-verify")
+    argv = ("build", str(tiny_checkpoint), "-o", out, *sizes)
+    assert run(capfd, *argv)[1]["data"]["reused"] is False
+    assert run(capfd, *argv)[1]["data"]["reused"] is True
+    code, document = run(capfd, *argv, "--lower-only")
+    assert code == 2
+    assert "it is compiled already" in document["error"]["message"]
