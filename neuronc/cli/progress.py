@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LINE_INTERVAL_S = 2.0
 _LINE_FRACTION = 0.1
+_HEARTBEAT_S = 15.0
 
 
 def make_progress(quiet: bool) -> Progress:
@@ -42,7 +43,10 @@ def describe_amount(done: float, total: float | None, unit: str) -> str:
 
 
 class LineProgress:
-    """One line when a stage begins, few while it runs, one with the elapsed time when it ends."""
+    """One line when a stage begins, few while it runs, one with the elapsed time when it ends.
+
+    Work that reports without moving on, as a compiler that runs for an hour, is shown now and then.
+    """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -96,7 +100,10 @@ class _LineStage:
 
     def _is_due(self, now_s: float) -> bool:
         step = 0.0 if self._total is None else self._total * _LINE_FRACTION
-        return now_s - self._shown_s >= _LINE_INTERVAL_S and self._done - self._shown >= step
+        moved, waited_s = self._done - self._shown, now_s - self._shown_s
+        return waited_s >= (_HEARTBEAT_S if moved == 0 else _LINE_INTERVAL_S) and (
+            moved == 0 or moved >= step
+        )
 
 
 class BarProgress:

@@ -94,6 +94,17 @@ def test_slow_advances_print_at_most_ten_lines() -> None:
     assert len(stream.getvalue().splitlines()) == 2 + 10
 
 
+def test_work_that_stands_still_is_heard_of_now_and_then() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with LineProgress(stream, clock).stage("compile", total=2, unit="programs") as stage:
+        for _ in range(120):
+            clock.now_s += 0.5
+            stage.advance(0, f"decode: {clock.now_s - 100:.0f} s, 1.5 GiB")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 + 4
+    assert lines[1] == "compile: 0 of 2 programs, decode: 15 s, 1.5 GiB (15 s)"
+
+
 def test_stage_that_fails_says_so_and_lets_the_error_through() -> None:
     stream = io.StringIO()
     with pytest.raises(ValueError, match="broken"):
