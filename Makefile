@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := demo/smollm2-135m-cpu-tp2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all lint sweep bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -27,6 +27,9 @@ lint: .venv/test.done  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+sweep: .venv/test.done  ## every causal LM of transformers on a tiny clone (an hour)
+	$(BIN)/python -m tests.sweep
 
 bench: .venv/test.done  ## the ratios of the README's performance table
 	$(BIN)/python -m tests.benchmarks.against_transformers

@@ -35,6 +35,7 @@ from neuronc.sizes import DEFAULT_MAX_LENGTH, complete
 from neuronc.targets.neuron.preflight.fit import require_fit
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings, neuron_settings
 from neuronc.trace.program_spec import ProgramSpec, list_programs
+from neuronc.verify.clone import require_clone_matches
 
 DEFAULT_OPTIONS = CompileOptions()
 
@@ -112,6 +113,8 @@ def build(
     recipe = complete(recipe, source.config)
     if settings is not None:
         _require_fit(source, recipe, settings)
+    if source.config.family.why_not:
+        require_clone_matches(source.config, tp=source.tp, name=source.name, progress=progress)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         weights = put_weights(source, folder / WEIGHTS_DIR, progress)
         specs = _specs(recipe)
@@ -153,10 +156,10 @@ def build_cached(
         UsageError: ``out_dir`` holds something else; the message says what differs.
     """
     begin = time.perf_counter()
-    settings_for(recipe, options)  # refuses wrong ones also where nothing is to be done
+    settings = settings_for(recipe, options)  # refuses wrong ones also if nothing is to be done
     manifest = None
     if not overwrite:
-        manifest = find_reusable(out_dir, recipe, options, need_verified=verify)
+        manifest = find_reusable(out_dir, recipe, options, settings, need_verified=verify)
     if manifest is None:
         return build(
             recipe,
@@ -220,6 +223,9 @@ def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | No
         UsageError: an option that only Neuron targets have.
         NeuroncError: what `neuron_settings` refuses.
     """
+    if options.config_only and not options.lower_only:
+        message = "--config-only leaves out the weights that an artifact needs"
+        raise UsageError(message, hint="pass --lower-only as well, for a bundle")
     if recipe.target != "cpu":
         return neuron_settings(recipe, options)
     if options != DEFAULT_OPTIONS:

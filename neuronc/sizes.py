@@ -15,14 +15,18 @@ def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
     """``recipe`` with every size decided.
 
     Raises:
-        PlanError: max length beyond the model's positions, or a bucket beyond max length.
+        PlanError: max length beyond the model's positions, or beyond those up to which its rotary
+            frequencies stay as they are; or a bucket beyond max length.
     """
     positions = config.max_positions or DEFAULT_MAX_LENGTH
-    window = config.attention_window
-    max_length = recipe.max_length or min(positions, window or positions, DEFAULT_MAX_LENGTH)
-    if window is not None and window < max_length <= positions:
-        message = f"max length {max_length} is beyond the model's attention window of {window}"
-        raise PlanError(message, hint=f"pass --max-length {window}; masks of windows are to come")
+    fixed = config.fixed_rope_positions or positions
+    max_length = recipe.max_length or min(positions, fixed, DEFAULT_MAX_LENGTH)
+    if fixed < max_length <= positions:
+        message = (
+            f"max length {max_length} is beyond the {fixed} positions whose rotary frequencies"
+        )
+        message += " are fixed: this model's change with the length of the sequence"
+        raise PlanError(message, hint=f"pass --max-length {fixed} or less")
     if max_length > positions:
         message = f"max length {max_length} is beyond the model's {positions} positions"
         raise PlanError(message, hint=f"pass --max-length {positions} or less")

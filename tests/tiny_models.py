@@ -38,6 +38,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "qwen3": TINY_LLAMA,
     "gemma": TINY_LLAMA,
     "phi3": {**TINY_LLAMA, "hidden_size": 72, "head_dim": None},
+    "glm": {**TINY_LLAMA, "hidden_size": 72},
     "opt": TINY_OPT,
     "gpt2": {**_GPT2, **_SPECIAL_IDS},
 }

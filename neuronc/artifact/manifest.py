@@ -162,7 +162,7 @@ def program_entry(data: Mapping[str, Any], *, name: str, phase: Phase, bucket: i
 
 
 def _check_format(path: Path, found: object) -> None:
-    if not isinstance(found, int) or not MIN_READABLE_FORMAT <= found <= FORMAT:
+    if type(found) is not int or not MIN_READABLE_FORMAT <= found <= FORMAT:
         message = (
             f"{path} has format {found!r}; this neuronc reads {MIN_READABLE_FORMAT} to {FORMAT}"
         )

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, get_args
 
+from neuronc.checkpoint.paths import check_listed_paths
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES
 from neuronc.recipe import TARGET_NAMES
 from neuronc.targets.neuron.chips import NEURON_TARGETS
+from neuronc.targets.neuron.compiler.command import are_args_of, is_plain_word
 from neuronc.trace.program_spec import Phase, TensorSpec
 
 if TYPE_CHECKING:
@@ -56,17 +58,30 @@ def _check_neuron(manifest: "Manifest") -> None:
         legal = NEURON_TARGETS[manifest.target].hbm_bytes_by_lnc
         lnc = found.get("lnc")
         _check(type(lnc) is int and lnc in legal, "neuron.lnc", lnc)
-        _check_args(found.get("args"))
-        compiler = found.get("compiler")
-        _check(compiler is None or isinstance(compiler, dict), "neuron.compiler", compiler)
+        _check_args(found.get("args"), manifest)
+        flags = found.get("neuron_cc_flags", [])
+        _check(_is_words(flags), "neuron.neuron_cc_flags", flags)
+        _check(_is_compiler(found.get("compiler")), "neuron.compiler", found.get("compiler"))
 
 
-def _check_args(args: object) -> None:
+def _check_args(args: object, manifest: "Manifest") -> None:
     _check(isinstance(args, dict), "neuron.args", args)
     for phase in get_args(Phase):
         found = args.get(phase) if isinstance(args, dict) else None
-        is_list = isinstance(found, list) and all(isinstance(word, str) for word in found)
-        _check(is_list, f"neuron.args.{phase}", found)
+        _check(_is_words(found), f"neuron.args.{phase}", found)
+        told = found if isinstance(found, list) else []
+        is_ours = are_args_of(told, target=manifest.target, lnc=manifest.lnc)
+        _check(is_ours, f"neuron.args.{phase}", found)
+
+
+def _is_compiler(found: object) -> bool:
+    if not isinstance(found, dict):
+        return found is None
+    return isinstance(found.get("version"), str) and isinstance(found.get("stand_in"), bool)
+
+
+def _is_words(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(w, str) and is_plain_word(w) for w in found)
 
 
 def _check_together(manifest: "Manifest") -> None:
@@ -77,8 +92,7 @@ def _check_together(manifest: "Manifest") -> None:
     _check(manifest.decode_buckets[-1] == manifest.max_length, "max_length", manifest.max_length)
     kept = [[t for t in entry.signature.inputs if t.kind != "data"] for entry in manifest.programs]
     _check(kept.count(kept[0]) == len(kept), "inputs", "weights that differ between programs")
-    paths = [file.path for file in manifest.files]
-    _check(len(paths) == len(set(paths)), "files", "paths listed twice")
+    check_listed_paths([file.path for file in manifest.files])
 
 
 def _check_file(file: "FileDigest") -> None:

@@ -20,14 +20,18 @@ from neuronc.artifact.manifest import (
     write_manifest,
 )
 from neuronc.errors import InputError
-from neuronc.lower.program_files import NEURON_HLO, SIGNATURE
+from neuronc.lower.program_files import COMPILED, NEURON_HLO, SIGNATURE
 from neuronc.parallel.split_manifest import SPLIT_FILE, check_files, read_split_manifest
 from neuronc.progress import SILENT, Progress
-from neuronc.targets.neuron.compiler.command import CompilerArgs, command_line
+from neuronc.targets.neuron.compiler.command import (
+    CompilerArgs,
+    command_line,
+    require_no_env_flags,
+)
 from neuronc.targets.neuron.compiler.programs import NeffJob, compile_neffs
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
 from neuronc.targets.neuron.preflight.check import Finding, check_program, require_clean
-from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
+from neuronc.targets.neuron.settings import NOT_ON_HARDWARE, CompileOptions, NeuronSettings
 from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
 
 COMMANDS_FILE = "commands.txt"
@@ -61,7 +65,7 @@ def add_neffs(
         progress=progress,
     )
     told = {"version": compiler.version, "stand_in": compiler.is_stand_in}
-    neuron = {**(manifest.neuron or {}), "compiler": told}
+    neuron = {**(manifest.neuron or {}), "compiler": told, "hardware": NOT_ON_HARDWARE}
     known = {file.path: file.sha256 for file in manifest.files}
     compiled = replace(manifest, neuron=neuron, files=digest_files(folder, known=known))
     write_manifest(compiled, folder)
@@ -141,14 +145,26 @@ def compile_bundle(
     if not manifest.is_bundle:
         message = f"{bundle} is an artifact for {manifest.target}, compiled already"
         raise InputError(message, hint="compile takes checkpoints, split folders and bundles")
-    compiler = find_compiler()
+    require_no_env_flags()
+    compiler = find_compiler(instead="copy the bundle to where it is")
     check_files(bundle, manifest.files)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
-        names = [file.path for file in manifest.files if file.path != COMMANDS_FILE]
-        link_files(bundle, folder, names)
+        link_files(bundle, folder, _kept_of_bundle(bundle, manifest))
         if weights is not None:
             manifest = _put_weights(weights, folder / WEIGHTS_DIR, manifest)
         return add_neffs(folder, manifest, compiler, options, progress=progress)
+
+
+def _kept_of_bundle(bundle: Path, manifest: Manifest) -> list[str]:
+    """What of a bundle's files is in the artifact as well; results of a compiler are not."""
+    listed = [file.path for file in manifest.files]
+    for program in manifest.programs:
+        hlo = f"{PROGRAMS_DIR}/{program.name}/{NEURON_HLO}"
+        if hlo not in listed:
+            message = f"{bundle} does not list {hlo}"
+            raise InputError(message, hint="lower the model again")
+    made = {f"{PROGRAMS_DIR}/{p.name}/{name}" for p in manifest.programs for name in COMPILED}
+    return [path for path in listed if path != COMMANDS_FILE and path not in made]
 
 
 def _put_weights(source: Path, destination: Path, manifest: Manifest) -> Manifest:

@@ -4,14 +4,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from neuronc.artifact.manifest import MANIFEST_FILE, Manifest, read_manifest
+from neuronc.artifact.manifest import MANIFEST_FILE, WEIGHTS_DIR, Manifest, read_manifest
 from neuronc.checkpoint.folder import TORCH
 from neuronc.checkpoint.source import resolve_source
 from neuronc.errors import UsageError
 from neuronc.parallel.layouts.names import NXDI_WEIGHTS
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
-from neuronc.targets.neuron.settings import CompileOptions
+from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
 from neuronc.tools import tool_versions
 
 
@@ -35,9 +35,16 @@ def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, 
 
 
 def find_reusable(
-    out_dir: Path, recipe: Recipe, options: CompileOptions, *, need_verified: bool
+    out_dir: Path,
+    recipe: Recipe,
+    options: CompileOptions,
+    settings: NeuronSettings | None,
+    *,
+    need_verified: bool,
 ) -> Manifest | None:
     """The manifest in ``out_dir`` if it is what ``recipe`` asks for; None if nothing is there.
+
+    For a Neuron target the compiler and every argument it would get have to be the same, too.
 
     Raises:
         UsageError: something else is there; the first thing that differs is named.
@@ -47,9 +54,10 @@ def find_reusable(
     difference = "it is not an artifact"
     if (out_dir / MANIFEST_FILE).is_file():
         manifest = read_manifest(out_dir)
-        difference = _difference(
-            manifest, recipe, need_verified=need_verified, config_only=options.config_only
-        )
+        difference = _difference(manifest, recipe, config_only=options.config_only)
+        difference = difference or _neuron_difference(manifest, settings)
+        if not difference and need_verified and _is_unverified(manifest):
+            difference = "it is not verified"
         if manifest.is_bundle != options.lower_only:
             difference = f"it is {'a bundle' if manifest.is_bundle else 'compiled already'}"
         if not difference:
@@ -58,9 +66,26 @@ def find_reusable(
     raise UsageError(message, hint="choose another folder, or pass --overwrite to replace it")
 
 
-def _difference(
-    manifest: Manifest, recipe: Recipe, *, need_verified: bool, config_only: bool
-) -> str:
+def _neuron_difference(manifest: Manifest, settings: NeuronSettings | None) -> str:
+    if settings is None:
+        return ""
+    there, here = dict(manifest.neuron or {}), settings.describe()
+    for key, words in (("args", "arguments"), ("neuron_cc_flags", "NEURON_CC_FLAGS")):
+        if there.get(key) != here[key]:
+            return f"its {words} are {there.get(key)!r}, here {here[key]!r}"
+    version = (there.get("compiler") or {}).get("version")
+    if settings.compiler is not None and version != settings.compiler.version:
+        return f"it was compiled by neuronx-cc {version}, here is {settings.compiler.version}"
+    return ""
+
+
+def _is_unverified(manifest: Manifest) -> bool:
+    """What was lowered from a config alone has nothing that could be verified."""
+    has_weights = any(file.path.startswith(f"{WEIGHTS_DIR}/rank") for file in manifest.files)
+    return has_weights and not (manifest.verification or {}).get("passed")
+
+
+def _difference(manifest: Manifest, recipe: Recipe, *, config_only: bool) -> str:
     for key, value in describe_request(recipe, config_only=config_only).items():
         if manifest.request.get(key) != value:
             return f"{key} was {manifest.request.get(key)!r}, asked {value!r}"
@@ -71,6 +96,4 @@ def _difference(
         for key, value in here.items():
             if there.get(key) != value:
                 return f"{label} {key} {there.get(key)!r}, here {value!r}"
-    if need_verified and not (manifest.verification or {}).get("passed"):
-        return "it is not verified"
     return ""

@@ -14,7 +14,9 @@ from neuronc.errors import PlanError
 from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.parallel.layouts.nxdi import is_nxdi_folder
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
-from neuronc.parallel.model_tensors import model_tensors, named_as_model
+from neuronc.parallel.model_names import named_as_model
+from neuronc.parallel.model_tensors import model_tensors
+from neuronc.parallel.modules import config_shapes
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
 from neuronc.parallel.split_manifest import (
     SPLIT_FILE,
@@ -60,14 +62,17 @@ class Source:
         return self.shapes is not None
 
     def plan(self) -> ParallelPlan | None:
-        """The parallel plan; None where shapes are not known yet.
+        """The parallel plan; of a config alone, of the parameters that it gives by itself.
+
+        None for a config of a family that nobody described.
 
         Raises:
-            PlanError: a dim cannot be split over the ranks.
+            PlanError: the model cannot be split over the ranks.
         """
-        if self.shapes is None:
+        if self.shapes is None and self.config.family.why_not:
             return None
-        return plan_parallelism(self.config, self.shapes, self.tp)
+        shapes = config_shapes(self.config) if self.shapes is None else self.shapes
+        return plan_parallelism(self.config, shapes, self.tp)
 
 
 def is_split_folder(source: str) -> bool:

@@ -106,8 +106,6 @@ class BenchReport:
         """Print the tables for people."""
         console.print(_latency_table(self))
         console.print(_throughput_table(self))
-        for warning in self.warnings:
-            console.print(f"warning: {warning}", markup=False, style="yellow")
 
 
 def _dict(summary: Summary | None) -> dict[str, float | int] | None:

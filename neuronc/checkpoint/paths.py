@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,28 @@ def contained_file(folder: Path, name: str, *, named_by: str = "") -> Path:
         message = f"{subject}, a link to {target}; expected a file inside {folder}"
         raise InputError(message, hint="replace the link by the file itself")
     return path
+
+
+def check_listed_paths(paths: Sequence[str]) -> None:
+    """Check the paths that a manifest lists, before anything is read or written at one.
+
+    Raises:
+        ValueError: one is not a plain path below the manifest's folder, is listed twice, or lies
+            below another, which is a file.
+    """
+    known = set(paths)
+    if len(known) < len(paths):
+        message = "a path is listed twice"
+        raise ValueError(message)
+    for path in paths:
+        parts = path.split("/")
+        if not all(parts) or {".", ".."} & set(parts) or any(sign in path for sign in "\\\0"):
+            message = f"{path[:200]!r} is no plain path: it may lead outside the folder"
+            raise ValueError(message)
+        above = ("/".join(parts[:end]) for end in range(1, len(parts)))
+        if any(folder in known for folder in above):
+            message = f"{path[:200]!r} lies below a file"
+            raise ValueError(message)
 
 
 def _root(folder: Path) -> Path:

@@ -16,7 +16,18 @@ import typer
 from typer.main import get_command
 
 from neuronc import __version__
-from neuronc.cli import bench, build, doctor, explain, generate, inspect, output, split, verify
+from neuronc.cli import (
+    bench,
+    build,
+    doctor,
+    explain,
+    generate,
+    inspect,
+    models,
+    output,
+    split,
+    verify,
+)
 from neuronc.cli import compile as compile_module
 from neuronc.cli.options import JsonFlag, QuietFlag
 from neuronc.cli.output import Failure, Report
@@ -48,6 +59,7 @@ COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
     "generate": (generate.generate, generate.EXAMPLES),
     "bench": (bench.bench, bench.EXAMPLES),
     "inspect": (inspect.inspect, inspect.EXAMPLES),
+    "models": (models.models, models.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),
     "explain": (explain.explain, explain.EXAMPLES),
     "version": (version, ("neuronc version", "neuronc version --json")),
@@ -90,10 +102,17 @@ app = create_app(COMMANDS)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's) and return its exit code."""
     sys.unraisablehook = _repeat_lost_interrupt
+    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: whatever was begun is tidied up
+        if signal.getsignal(number) is signal.SIG_DFL and _is_main_thread():
+            signal.signal(number, signal.default_int_handler)
     for name in ("stdout", "stderr"):  # closed by the caller: there is nobody to tell
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     return run(app, sys.argv[1:] if argv is None else argv)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _repeat_lost_interrupt(lost: Any) -> None:

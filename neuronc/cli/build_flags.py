@@ -25,6 +25,7 @@ from neuronc.cli.options import (
     TargetOption,
     TpOption,
     at_least_one,
+    positive_seconds,
 )
 from neuronc.cli.output import Report
 
@@ -70,7 +71,12 @@ JobsOption = Annotated[
 ]
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("--compile-timeout", metavar="S", help="Seconds per program (default 4 hours)."),
+    typer.Option(
+        "--compile-timeout",
+        metavar="S",
+        callback=positive_seconds,
+        help="Seconds per program (default 4 hours).",
+    ),
 ]
 
 

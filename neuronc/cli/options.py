@@ -5,6 +5,7 @@ Each is None (or False) when not given, so that a recipe's value or the default 
 """
 
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,15 @@ def at_least_one(param: typer.CallbackParam, value: int | None) -> int | None:
         option = param.opts[0]
         message = f"{option} is {value}; it must be at least 1"
         raise UsageError(message, hint=f"write it like {option} 2")
+    return value
+
+
+def positive_seconds(param: typer.CallbackParam, value: float | None) -> float | None:
+    """A typer callback: `UsageError` for a time that is no positive number."""
+    if value is not None and not (isfinite(value) and value > 0):
+        option = param.opts[0]
+        message = f"{option} is {value:g}; it must be a positive number of seconds"
+        raise UsageError(message, hint=f"write it like {option} 600")
     return value
 
 
@@ -100,7 +110,7 @@ TargetOption = Annotated[
 ]
 OnOption = Annotated[
     Place | None,
-    typer.Option("--on", help="Run a Neuron artifact on its target (default), or here on the CPU."),
+    typer.Option("--on", help="Run a Neuron artifact on its target, or here on the CPU."),
 ]
 RankProcessesFlag = Annotated[
     bool,

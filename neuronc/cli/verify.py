@@ -60,8 +60,9 @@ def describe_verification(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "unverified"
     verdict = "passed" if found["passed"] else "FAILED"
+    place = found.get("target", "cpu")
     return (
-        f"{verdict}: max error {found['max_ulp']:.3g} ulp of {found['tolerance_ulp']:.3g} allowed,"
+        f"{verdict} on {place}: max error {found['max_ulp']:.3g} ulp of {found['tolerance_ulp']:.3g} allowed,"
         f" top-1 {found['top1_agreement']:.1%} over {found['num_rows']} logits rows"
     )
 

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuronc.errors import InputError
-from neuronc.families.own_plan import OwnPlan
-from neuronc.families.own_plans import OWN_PLANS
-from neuronc.families.transformers_source import FamilySource, read_family_source
+from neuronc.families.family import Family
+from neuronc.families.find import find_family
+from neuronc.families.transformers_source import (
+    FamilySource,
+    masked_model_types,
+    read_family_source,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,11 +23,11 @@ class ModelConfig:
         embedding_size: Width of the embedding table and of the LM head; mostly ``hidden_size``.
         intermediate_size: Features inside the MLP, or None where it is not one number.
         max_positions: Longest sequence the model was made for, or None where it does not say.
-        attention_window: Keys that a query of a sliding-window layer sees; None if all.
+        fixed_rope_positions: Longest sequence whose rotary frequencies do not change with its
+            length; None where none do.
         eos_token_ids: Tokens that end a text.
         raw: The whole config.json, for building the transformers model.
-        tp_plan: The family's plan, transformers' or ours: module pattern to split style.
-        own_plan: What goes with a plan of ours; None where transformers has one.
+        family: How its parameters are split, from a file of ours or transformers' plan.
     """
 
     model_type: str
@@ -36,29 +40,29 @@ class ModelConfig:
     intermediate_size: int | None
     vocab_size: int
     max_positions: int | None
-    attention_window: int | None
+    fixed_rope_positions: int | None
     tie_word_embeddings: bool
     eos_token_ids: tuple[int, ...]
     raw: Mapping[str, Any]
-    tp_plan: Mapping[str, str]
-    own_plan: OwnPlan | None
+    family: Family
 
 
 def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     """Narrow ``raw`` (a parsed config.json of ``source``).
 
     Raises:
-        InputError: unknown model type, a size is missing or not a positive integer, or the KV
+        InputError: no decoder, unknown model type, a size is missing or not a positive integer, or the KV
             heads do not share the query heads evenly.
     """
     model_type = raw.get("model_type")
     if not isinstance(model_type, str):
         message = f"config of {source} has no model_type"
         raise InputError(message, hint="use a checkpoint saved by transformers")
-    family = read_family_source(model_type)
-    own = None if family.tp_plan else OWN_PLANS.get(model_type)
-    names = {"embedding_size": "hidden_size", **(own.size_fields if own else {})}
-    fields = _Fields(raw, family, names, source)
+    family_source = read_family_source(model_type)
+    _require_decoder(_Fields(raw, family_source, {}, source), model_type, source)
+    family = find_family(family_source, _Fields(raw, family_source, {}, source))
+    names = {"embedding_size": "hidden_size", **family.sizes}
+    fields = _Fields(raw, family_source, names, source)
     heads, kv_heads = fields.heads()
     hidden_size = fields.size("hidden_size")
     return ModelConfig(
@@ -72,30 +76,48 @@ def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
         intermediate_size=fields.optional_size("intermediate_size"),
         vocab_size=fields.size("vocab_size"),
         max_positions=fields.optional_size("max_position_embeddings"),
-        attention_window=fields.attention_window(),
+        fixed_rope_positions=fields.fixed_rope_positions(),
         tie_word_embeddings=bool(fields.get("tie_word_embeddings", default=False)),
         eos_token_ids=fields.token_ids("eos_token_id"),
         raw=raw,
-        tp_plan=own.tp_plan if own else family.tp_plan,
-        own_plan=own,
+        family=family,
     )
+
+
+def _require_decoder(fields: "_Fields", model_type: str, source: str) -> None:
+    """A causal LM keeps keys and values of one sequence; transformers makes one of others, too."""
+    if fields.get("is_encoder_decoder") is True:
+        kind = "an encoder-decoder"
+    elif fields.get("is_decoder") is False and model_type in masked_model_types():
+        kind = "an encoder"
+    else:
+        return
+    message = f"{source} is {kind} ({model_type}); neuronc compiles decoders"
+    raise InputError(message, hint="for one core of inf2, pass --tracer torch-neuronx")
 
 
 class _Fields:
     """Looks a field up in config.json, then its alias there, then the class default.
 
-    ``names`` has the fields that config.json calls otherwise than we do.
+    ``names`` has the fields that config.json calls otherwise than we do, or whose value is known.
     As in transformers, a null in config.json is not the class default: it asks for ``default``.
     """
 
     def __init__(
-        self, raw: Mapping[str, Any], family: FamilySource, names: Mapping[str, str], source: str
+        self,
+        raw: Mapping[str, Any],
+        family: FamilySource,
+        names: Mapping[str, str | int],
+        source: str,
     ) -> None:
         self.raw, self.family, self.names, self.source = raw, family, names, source
         self.aliases: Mapping[str, str] = family.defaults.get("attribute_map") or {}
 
     def get(self, name: str, *, default: Any = None) -> Any:
-        name = self.names.get(name, name)
+        known = self.names.get(name, name)
+        if isinstance(known, int):
+            return known
+        name = known
         for place in (self.raw, self.family.defaults):
             for key in (name, self.aliases.get(name, name)):
                 if key in place:
@@ -105,7 +127,7 @@ class _Fields:
     def size(self, name: str, *, default: int | None = None) -> int:
         value = self.get(name, default=default)
         if type(value) is not int or value < 1:
-            raise self._unexpected(self.names.get(name, name), value, "a positive int")
+            raise self._unexpected(str(self.names.get(name, name)), value, "a positive int")
         return value
 
     def optional_size(self, name: str) -> int | None:
@@ -114,9 +136,24 @@ class _Fields:
             return None
         return self.size(name)
 
-    def attention_window(self) -> int | None:
-        switched_off = self.get("use_sliding_window", default=True) is False
-        return None if switched_off else self.optional_size("sliding_window")
+    def fixed_rope_positions(self) -> int | None:
+        rope = self.get("rope_parameters") or self.get("rope_scaling")
+        if not isinstance(rope, dict):
+            return None
+        kinds = (
+            rope,
+            *(kind for kind in rope.values() if isinstance(kind, dict)),
+        )  # per layer type
+        return min((n for n in map(self._fixed_positions, kinds) if n is not None), default=None)
+
+    def _fixed_positions(self, rope: Mapping[str, Any]) -> int | None:
+        kind, before = rope.get("rope_type", rope.get("type")), "original_max_position_embeddings"
+        if kind not in ("dynamic", "longrope", "su"):
+            return None
+        if kind != "dynamic" and type(rope.get(before)) is int:
+            return int(rope[before])
+        own = None if kind == "dynamic" else self.optional_size(before)
+        return own or self.optional_size("max_position_embeddings")
 
     def heads(self) -> tuple[int, int]:
         heads, kv_name = self.size("num_attention_heads"), "num_key_value_heads"

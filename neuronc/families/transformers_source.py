@@ -60,6 +60,11 @@ def known_model_types() -> tuple[str, ...]:
     return tuple(_auto_mapping("CONFIG_MAPPING_NAMES"))
 
 
+def masked_model_types() -> frozenset[str]:
+    """Model types that are encoders unless told to be decoders: those with a masked LM."""
+    return frozenset(_auto_mapping("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "modeling_auto.py"))
+
+
 def _family_folder(model_type: str) -> Path:
     if model_type not in known_model_types():
         near = difflib.get_close_matches(model_type, known_model_types(), n=3)
@@ -81,8 +86,8 @@ def _transformers_dir() -> Path:
 
 
 @cache
-def _auto_mapping(name: str) -> dict[str, str]:
-    path = _transformers_dir() / "models" / "auto" / "auto_mappings.py"
+def _auto_mapping(name: str, file: str = "auto_mappings.py") -> dict[str, str]:
+    path = _transformers_dir() / "models" / "auto" / file
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name) and target.id == name and isinstance(node, ast.Assign):

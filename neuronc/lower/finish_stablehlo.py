@@ -104,7 +104,8 @@ def _narrow_to_32_bit(module: ir.Module) -> None:
     """Every i64 tensor is an index, a position or a shape here: all fit 32 bits."""
     i32 = ir.IntegerType.get_signless(32)
     for op in _operations(module):
-        for result in op.results:
+        inner = [arg for region in op.regions for block in region for arg in block.arguments]
+        for result in (*op.results, *inner):
             if not isinstance(result.type, ir.RankedTensorType):
                 continue
             if str(result.type.element_type) != "i64":

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 from neuronc.lower.fx_nodes import call
+from neuronc.lower.join_written_parts import join_written_parts
+from neuronc.lower.write_out_complex import write_out_complex
+from neuronc.lower.write_out_routing import write_out_routing
 
 _aten = torch.ops.aten
 _NO_OPS = (_aten.dropout.default, _aten.to.dtype_layout)
@@ -20,13 +23,35 @@ def simplify_graph(graph: torch.fx.Graph) -> None:
     for node in list(graph.nodes):
         if node.target is _aten._assert_tensor_metadata.default:
             graph.erase_node(node)
-        elif node.target in _NO_OPS and _does_nothing(node):
+    write_out_complex(graph)
+    write_out_routing(graph)
+    join_written_parts(graph)
+    for node in list(graph.nodes):
+        if node.target in _NO_OPS and _does_nothing(node):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
         elif node.target is _aten.type_as.default:
             _write_out_type_as(graph, node)
+        elif node.target is _aten.index.Tensor:
+            _count_from_the_start(graph, node)
         elif node.target is _aten.layer_norm.default:
             _write_out_layer_norm(graph, node)
+
+
+def _count_from_the_start(graph: torch.fx.Graph, node: Any) -> None:
+    """Torch counts a negative index from the end; a gather would take it for 0."""
+    x, indices = node.args
+    counted = []
+    with graph.inserting_before(node):
+        for dim, index in enumerate(indices):
+            if index is None or index.meta["val"].dtype == torch.bool:
+                counted.append(index)
+                continue
+            size = x.meta["val"].shape[dim]
+            is_negative = call(graph, node, _aten.lt.Scalar, index, 0)
+            from_end = call(graph, node, _aten.add.Tensor, index, size)
+            counted.append(call(graph, node, _aten.where.self, is_negative, from_end, index))
+    node.args = (x, counted)
 
 
 def _does_nothing(node: Any) -> bool:

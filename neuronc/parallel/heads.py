@@ -45,8 +45,8 @@ class HeadLayout:
         return self.kv_per_rank * len(self.kv_ranks) - self.num_kv_heads
 
 
-def lay_out_heads(num_heads: int, num_kv_heads: int, tp: int) -> HeadLayout:
-    """The cheapest layout for ``tp`` ranks.
+def lay_out_heads(num_heads: int, num_kv_heads: int, tp: int, *, multiple: int = 1) -> HeadLayout:
+    """The cheapest layout for ``tp`` ranks with a multiple of ``multiple`` KV slots on each.
 
     A KV head's ``group`` query heads are cut into chunks of ``q_per_kv``; each chunk takes one KV
     slot. All chunk sizes are tried; the one with the fewest projection rows wins, then the one
@@ -55,7 +55,8 @@ def lay_out_heads(num_heads: int, num_kv_heads: int, tp: int) -> HeadLayout:
     group = num_heads // num_kv_heads
 
     def slots_per_rank(q_per_kv: int) -> int:
-        return -(-num_kv_heads * -(-group // q_per_kv) // tp)
+        needed = -(-num_kv_heads * -(-group // q_per_kv) // tp)
+        return -(-needed // multiple) * multiple
 
     def cost(q_per_kv: int) -> tuple[int, int]:
         kv_slots = slots_per_rank(q_per_kv)

@@ -5,12 +5,10 @@ Only names are looked at here; shapes and tensors too many are the plan's matter
 
 import itertools
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
 
 from neuronc.checkpoint.checkpoint import Checkpoint
-from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader, no_such_tensor
+from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.errors import InputError
 from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.modules import (
@@ -18,16 +16,13 @@ from neuronc.parallel.modules import (
     HEAD,
     NORM,
     is_parameter,
-    replicated,
-    why_not_splittable,
 )
 
-if TYPE_CHECKING:
-    import numpy as np
-
 # Buffers that older transformers versions saved; the model computes them itself.
-_NOT_PARAMETERS = re.compile(r".*\.(?:rotary_emb\.inv_freq|masked_bias|attn\.bias)")
-_LAYER = re.compile(r"(?:.*\.)?(?:layers|h)\.(\d+)\.(.+)")
+_NOT_PARAMETERS = re.compile(
+    r".*\.(?:rotary_emb\.inv_freq|masked_bias|attn\.bias|attention\.bias|attn\.causal_mask)"
+)
+_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)\.(.+)")
 
 
 def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, TensorInfo]:
@@ -40,7 +35,7 @@ def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Tens
         name: info
         for name, info in checkpoint.tensors.items()
         if not _NOT_PARAMETERS.fullmatch(name)
-        and not (config.tie_word_embeddings and name == "lm_head.weight")
+        and not (config.tie_word_embeddings and _is_head(name))
     }
     for info in infos.values():
         if not info.dtype.is_float:
@@ -48,32 +43,6 @@ def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Tens
             message = f"{what}; expected floating point, integer (quantized) weights cannot be used"
             raise InputError(message, hint="use the checkpoint that the quantized one was made of")
     return infos
-
-
-def named_as_model(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
-    """``checkpoint`` under the names of the causal LM, where it holds the base model's names.
-
-    Only for families with a plan of ours; other checkpoints are given back as they are.
-    """
-    prefix = config.own_plan.base_prefix if config.own_plan else ""
-    if not prefix or any(name.startswith(prefix) for name in checkpoint.tensors):
-        return checkpoint
-    old_names = {n if HEAD.fullmatch(n) else prefix + n: n for n in checkpoint.tensors}
-    tensors = {new: replace(checkpoint.tensors[old], name=new) for new, old in old_names.items()}
-    reader = _RenamingReader(reader=checkpoint.reader, old_names=old_names)
-    return replace(checkpoint, tensors=tensors, reader=reader)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _RenamingReader:
-    reader: TensorReader
-    old_names: Mapping[str, str]
-
-    def read(self, name: str) -> "np.ndarray[Any, Any]":
-        """The tensor that the checkpoint has under another name."""
-        if name not in self.old_names:
-            raise no_such_tensor(name, self.old_names, subject="the checkpoint")
-        return self.reader.read(self.old_names[name])
 
 
 def check_complete(names: Collection[str], config: ModelConfig, *, source: str) -> None:
@@ -85,7 +54,7 @@ def check_complete(names: Collection[str], config: ModelConfig, *, source: str) 
             the last norm or the LM head is missing.
     """
     _check_layers(names, config, source)
-    if not why_not_splittable(config):
+    if not config.family.why_not:
         _check_parts(names, config, source)
 
 
@@ -112,19 +81,25 @@ def _check_parts(names: Collection[str], config: ModelConfig, source: str) -> No
     outside = [name for name in names if not _LAYER.fullmatch(name)]
     if not any(EMBEDDING.fullmatch(name) for name in outside):
         raise _incomplete(source, "'embed_tokens.weight'")
-    if not config.tie_word_embeddings and "lm_head.weight" not in outside:
+    if not config.tie_word_embeddings and not any(map(_is_head, outside)):
         raise _incomplete(source, "'lm_head.weight', and config.json does not tie it")
     in_layers = [match[2] for name in names if (match := _LAYER.fullmatch(name))]
-    for known in replicated(config):
+    for known in config.family.whole:
         if not any(is_parameter(name, known) for name in outside):
             raise _incomplete(source, repr(known))
     has_norms, has_last = (any(map(NORM.fullmatch, n)) for n in (in_layers, outside))
-    if config.own_plan is None and has_norms and not has_last:
+    if not config.family.whole and has_norms and not has_last:
         raise _incomplete(source, "the norm after the last layer")
-    for pattern, style in config.tp_plan.items():
-        weight = f"{pattern.split('*.')[-1]}.weight"
-        if style in ("colwise", "rowwise") and weight not in in_layers:
-            raise _incomplete(source, f"{weight!r} of every layer")
+    for pattern, split in config.family.splits.items():
+        name = pattern.split("*.")[-1]
+        if split.style == "whole" or split.optional:
+            continue
+        if name not in in_layers and f"{name}.weight" not in in_layers:
+            raise _incomplete(source, f"'{name}.weight' of every layer")
+
+
+def _is_head(name: str) -> bool:
+    return name.endswith(".weight") and HEAD.fullmatch(name) is not None
 
 
 def _incomplete(source: str, what: str) -> InputError:

@@ -1,62 +1,69 @@
-"""What the parts of a decoder are made of, as far as their split is understood.
-
-A family's own plan says ``colwise`` or ``rowwise``, but not whether the rows are heads or plain
-features. Cutting a fused projection evenly would be silently wrong, so only the modules listed
-here are ever split, and a family whose plan names others is refused.
-"""
+"""Which split a parameter has by its name, and the shape that the config gives it."""
 
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
+from neuronc.families.family import WHOLE, Split
 from neuronc.families.model_config import ModelConfig
-from neuronc.families.own_plan import Unit
+from neuronc.parallel.arrangement import dim_size
+from neuronc.parallel.heads import HeadLayout, lay_out_heads
 
-UNITS: Mapping[str, Unit] = {
-    "self_attn.q_proj": "query",
-    "self_attn.k_proj": "kv",
-    "self_attn.v_proj": "kv",
-    "self_attn.o_proj": "query",
-    "self_attn.dense": "query",
-    "mlp.gate_proj": "feature",
-    "mlp.up_proj": "feature",
-    "mlp.down_proj": "feature",
-    "mlp.fc1": "feature",
-    "mlp.fc2": "feature",
-    "mlp.c_fc": "feature",
-    "mlp.c_proj": "feature",
-}
-STYLES = ("colwise", "rowwise", "replicated_with_grad_allreduce")
-"""The split styles of transformers' plans that neuronc applies."""
-
-EMBEDDING = re.compile(r"(?:.*\.)?embed_tokens\.weight")
-HEAD = re.compile(r"lm_head\.(?:weight|bias)")
-NORM = re.compile(r"(?:.*\.)?\w*norm\w*\.(?:weight|bias)")
-
-_IRREGULAR: Mapping[str, str] = {
-    "apertus": "its activation has parameters of its own",
-    "gemma3n_text": "it mixes in tensors of its own between the layers",
-    "gemma4_unified_text": "its layers have heads of different sizes",
-}
-"""Families that hold more than their plan tells."""
-
-_ATTENTION = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
+EMBEDDING = re.compile(r"(?:.*\.)?(?:embed_tokens|wte|word_embeddings|embed_in)\.weight")
+HEAD = re.compile(r"(?:lm_head|embed_out)\.(?:weight|bias)")
+NORM = re.compile(r"(?:.*\.)?(?:\w*norm\w*|ln_\w+)\.(?:weight|bias)")
+_NORM = Split(style="whole", is_norm=True)
+VOCAB = Split(style="column")
+"""Of an embedding table or an LM head: the vocabulary is split."""
 
 
-def module_of(pattern: str) -> str:
-    """A module's name in its layer: ``mlp.up_proj`` of ``layers.*.mlp.up_proj``."""
-    last = pattern.split(".")[-2:]
-    return ".".join(part for part in last if part != "*" and not part.isdecimal())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """What a parameter's name says.
+
+    Attributes:
+        kind: ``module`` (of the family's splits), ``whole``, ``embedding``, ``head`` or ``norm``.
+        pattern: The family's pattern that matched.
+        split: How it is split.
+        is_bias: Of a linear layer.
+    """
+
+    kind: str
+    pattern: str
+    split: Split
+    is_bias: bool = False
 
 
-def units(config: ModelConfig) -> Mapping[str, Unit]:
-    """What the split dim of each module counts, by its name in the layer."""
-    own = config.own_plan.linears if config.own_plan else {}
-    return {**UNITS, **{module_of(pattern): unit for pattern, (_, unit) in own.items()}}
+def matches(config: ModelConfig, name: str) -> list[Match]:
+    """Every rule of the family that ``name`` matches; its own come before the usual names."""
+    family = config.family
+    found = [
+        Match(kind="module", pattern=p, split=split, is_bias=name.endswith(".bias"))
+        for p, split in family.splits.items()
+        if matches_module(name, p)
+    ]
+    found += [
+        Match(kind="whole", pattern=known, split=WHOLE)
+        for known in family.whole
+        if is_parameter(name, known)
+    ]
+    usual = {"embedding": EMBEDDING, "head": HEAD, "norm": NORM}
+    return found or [
+        Match(kind=kind, pattern="", split=_NORM if kind == "norm" else VOCAB)
+        for kind, pattern in usual.items()
+        if pattern.fullmatch(name)
+    ]
 
 
-def replicated(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
-    """Parameters that a plan of ours has on every rank: name without prefix, and shape."""
-    return config.own_plan.replicated(config) if config.own_plan else {}
+@lru_cache(maxsize=512)
+def _pattern(module: str) -> re.Pattern[str]:
+    escaped = re.escape(module).replace(r"\*", r"\d+")
+    return re.compile(rf"(?:.*\.)?{escaped}(?:\.(?:weight|bias))?")
+
+
+def matches_module(name: str, pattern: str) -> bool:
+    """Whether ``name`` is the module, or a parameter of the module, that ``pattern`` stands for."""
+    return _pattern(pattern).fullmatch(name) is not None
 
 
 def is_parameter(name: str, known: str) -> bool:
@@ -64,46 +71,68 @@ def is_parameter(name: str, known: str) -> bool:
     return name == known or name.endswith(f".{known}")
 
 
-def why_not_splittable(config: ModelConfig) -> str:
-    """What keeps the family from being split over ranks; empty for one that can be."""
-    family = f"family {config.model_type!r}"
-    if config.model_type in _IRREGULAR:
-        return f"{family} cannot be split yet: {_IRREGULAR[config.model_type]}"
-    if not config.tp_plan:
-        return f"{family} has no tensor-parallel plan in transformers that can be read"
-    for pattern, style in config.tp_plan.items():
-        if style not in STYLES:
-            return f"{family} wants split style {style!r} for {pattern}; known are {STYLES}"
-        if style != "replicated_with_grad_allreduce" and module_of(pattern) not in units(config):
-            return f"{family} wants {pattern} split; neuronc does not know what its rows are"
-    if not {module_of(pattern) for pattern in config.tp_plan} >= _ATTENTION:
-        return f"the plan of {family} leaves out the attention projections"
-    return ""
+def is_partial(config: ModelConfig, name: str) -> bool:
+    """Whether what a rank computes with ``name`` is a part that a module around it sums up."""
+    return any(m.split.partial or m.split.experts for m in matches(config, name))
 
 
-def expected_shape(config: ModelConfig, name: str, style: str) -> tuple[int, ...] | None:
-    """The shape that ``config`` gives parameter ``name`` of a splittable family, if it tells.
+def split_dim(config: ModelConfig, match: Match, rank: int) -> int:
+    """The dim of a parameter of ``rank`` dims that its split is about."""
+    if match.split.dim is not None:
+        return match.split.dim
+    if rank == 1:
+        return 0
+    is_column = match.split.style == "column"
+    return int(is_column) if config.family.in_out else int(not is_column)
+
+
+def expected_shape(
+    config: ModelConfig, heads: HeadLayout, name: str, match: Match
+) -> tuple[int, ...] | None:
+    """The shape that ``config`` gives parameter ``name``, if it tells.
 
     Norms inside attention have no one answer: most work on a head, some on all heads.
     """
-    is_bias = name.endswith(".bias")
-    if style in ("embedding", "head"):
-        return (config.vocab_size,) if is_bias else (config.vocab_size, config.embedding_size)
-    if style == "replicated":
-        return next(s for known, s in replicated(config).items() if is_parameter(name, known))
-    if style == "norm":
-        return None if ".self_attn." in name else (config.hidden_size,)
-    if style not in ("colwise", "rowwise") or (size := _unit_count(config, name)) is None:
+    if match.kind in ("embedding", "head"):
+        vocab = config.vocab_size
+        return (vocab,) if name.endswith(".bias") else (vocab, config.embedding_size)
+    if match.kind == "whole":
+        return config.family.whole[match.pattern]
+    if match.kind == "norm":
+        return None if "attn" in name or "attention." in name else (config.hidden_size,)
+    return _linear_shape(config, heads, match)
+
+
+def config_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Parameters of a described family whose shapes ``config`` gives by itself: most of the bytes.
+
+    Weights of linear layers that every layer has, and embedding and LM head.
+    """
+    heads = lay_out_heads(config.num_heads, config.num_kv_heads, 1)
+    table = (config.vocab_size, config.embedding_size)
+    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": table}
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = table
+    for pattern, split in config.family.splits.items():
+        match = Match(kind="module", pattern=pattern, split=split)
+        shape = None if split.optional else _linear_shape(config, heads, match)
+        for layer in range(config.num_layers if shape else 0):
+            shapes[f"{pattern.replace('*', str(layer))}.weight"] = shape or ()
+    return shapes
+
+
+def _linear_shape(config: ModelConfig, heads: HeadLayout, match: Match) -> tuple[int, ...] | None:
+    split = match.split
+    if split.style == "whole" or split.experts or split.dim is not None:
         return None
-    if style == "rowwise":
-        return (config.hidden_size,) if is_bias else (config.hidden_size, size)
-    return (size,) if is_bias else (size, config.hidden_size)
-
-
-def _unit_count(config: ModelConfig, name: str) -> int | None:
-    """Size of the split dim of parameter ``name``; None where config.json does not say."""
-    unit = units(config)[module_of(name.rpartition(".")[0])]
-    if unit == "feature":
-        return config.intermediate_size
-    heads = config.num_heads if unit == "query" else config.num_kv_heads
-    return heads * config.head_dim
+    size = dim_size(split, heads, config.head_dim)
+    if size is None:
+        features = split.features or config.intermediate_size
+        if features is None:
+            return None
+        size = features * len(split.parts)
+    other = split.inner_size or config.hidden_size
+    if match.is_bias:
+        return (size if split.style == "column" else other,)
+    is_column = split.style == "column"
+    return (other, size) if is_column == config.family.in_out else (size, other)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Role = Literal["replicate", "column", "row", "vocab_embedding", "vocab_head"]
+Role = Literal["replicate", "column", "row", "gather", "vocab_embedding", "vocab_head"]
 """What the module that owns a parameter does with it.
 
 ``column``: output dim split, result stays on the rank. ``row``: input dim split, an all-reduce
-follows. ``vocab_embedding``: rows of the table split, an all-reduce follows. ``vocab_head``:
+follows. ``gather``: output dim split, an all-gather follows. ``vocab_embedding``: rows of the table split, an all-reduce follows. ``vocab_head``:
 output dim split, an all-gather follows. ``replicate``: every rank holds it whole.
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.checkpoint.digest import sha256_file
-from neuronc.checkpoint.paths import contained_file, read_json_object, writing
+from neuronc.checkpoint.paths import check_listed_paths, contained_file, read_json_object, writing
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
@@ -184,6 +184,7 @@ def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
     if not (is_number and data["tensors"] and data["tp"] and padding.model_params):
         message = "no tensors, ranks or parameters, or a padding that is no number"
         raise ValueError(message)
+    check_listed_paths([str(file["path"]) for file in data["files"]])
     layout = data.get("layout", "neuronc")
     if layout not in LAYOUTS:
         message = f"{layout!r} is no layout"

@@ -21,7 +21,8 @@ from neuronc.parallel.cost import padding_cost
 from neuronc.parallel.layouts.names import LAYOUTS, Layout, weight_paths
 from neuronc.parallel.layouts.nxdi_config import write_neuron_config
 from neuronc.parallel.layouts.parameter_files import state_dict_keys, write_parameter_files
-from neuronc.parallel.model_tensors import check_complete, model_tensors, named_as_model
+from neuronc.parallel.model_names import named_as_model
+from neuronc.parallel.model_tensors import check_complete, model_tensors
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
 from neuronc.parallel.shards import cut_shard
 from neuronc.parallel.split_manifest import (

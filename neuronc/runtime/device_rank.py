@@ -26,6 +26,8 @@ from neuronc.targets.neuron.nrt_status import describe_status
 from neuronc.trace.program_spec import Phase, TensorSpec
 
 Array = np.ndarray[Any, Any]
+_USED_OF_NRTPY = ("NrtpyModel", "NrtpyTensor", "configure", "reset")
+CORES_ENV = "NEURON_RT_VISIBLE_CORES"
 LNC_ENV = "NEURON_LOGICAL_NC_CONFIG"
 _STATUS = re.compile(r"\((\d+)\)")
 
@@ -158,10 +160,36 @@ def import_nrtpy() -> Any:
         raise ToolchainError(message, hint=hint)
     try:
         import nrtpy
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # the latter where a library of its is missing
         message = f"nrtpy, which runs NEFFs, cannot be imported: {error}"
         raise ToolchainError(message, hint=hint) from error
+    lost = [name for name in _USED_OF_NRTPY if not hasattr(nrtpy, name)]
+    if lost:
+        message = f"nrtpy lacks {', '.join(lost)}: it is another version than neuronc knows"
+        raise ToolchainError(message, hint=hint)
     return nrtpy
+
+
+def visible_cores(tp: int) -> list[int]:
+    """The cores for ``tp`` ranks: the first of NEURON_RT_VISIBLE_CORES, or of the machine.
+
+    Raises:
+        ToolchainError: the variable names fewer, or is no list of cores such as ``0-3,8``.
+    """
+    text = os.environ.get(CORES_ENV, "").strip()
+    if not text:
+        return list(range(tp))
+    cores: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        if match is None:
+            message = f"{CORES_ENV} is {text!r}; expected cores such as 0-3,8"
+            raise ToolchainError(message, hint=f"set it so, or unset {CORES_ENV}")
+        cores += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if len(cores) < tp:
+        message = f"{CORES_ENV} is {text!r}, {len(cores)} cores; the artifact has {tp} ranks"
+        raise ToolchainError(message, hint="name a core for each rank")
+    return cores[:tp]
 
 
 def require_lnc(lnc: int) -> None:
@@ -183,6 +211,9 @@ def nrt_errors(subject: str) -> Iterator[None]:
         yield
     except NeuroncError:
         raise
+    except (TypeError, AttributeError) as error:
+        message = f"{subject}: nrtpy does not take what its documentation says: {error}"
+        raise ToolchainError(message, hint=install_hint("nrtpy")) from error
     except RuntimeError as error:  # NrtpyError and NrtError are both
         found = _STATUS.search(str(error))
         number = int(found[1]) if found else None  # by number: its name is not always the right one

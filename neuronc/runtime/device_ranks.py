@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,12 +20,19 @@ import numpy as np
 
 from neuronc.artifact.manifest import Manifest, read_manifest
 from neuronc.errors import CompilerError, NeuroncError, ToolchainError
-from neuronc.runtime.device_rank import DeviceRank, import_nrtpy, nrt_errors, require_lnc
+from neuronc.runtime.device_rank import (
+    CORES_ENV,
+    DeviceRank,
+    import_nrtpy,
+    nrt_errors,
+    require_lnc,
+    visible_cores,
+)
 from neuronc.trace.program_spec import Phase
 
 Array = np.ndarray[Any, Any]
 Result = TypeVar("Result")
-_STOP_S = 10.0
+_STOP_S, _SHORT_STOP_S = 10.0, 0.5
 
 
 class DeviceThreads:
@@ -34,7 +42,7 @@ class DeviceThreads:
         nrtpy = import_nrtpy()
         require_lnc(manifest.lnc)
         with nrt_errors("configuring the runtime"):
-            nrtpy.configure(visible_cores=range(manifest.tp))
+            nrtpy.configure(visible_cores=visible_cores(manifest.tp))
         # Loaded one after another in one thread, as AWS's own runner does.
         self._ranks = [
             DeviceRank(folder, manifest, rank=rank, core=rank) for rank in range(manifest.tp)
@@ -73,13 +81,13 @@ class DeviceProcesses:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         import_nrtpy()
         context = multiprocessing.get_context("spawn")
-        root = f"127.0.0.1:{_free_port()}"
+        root, cores = f"127.0.0.1:{_free_port()}", visible_cores(manifest.tp)
         self._pipes: list[Connection] = []
         self._workers = []
         for rank in range(manifest.tp):
             ours, theirs = context.Pipe()
             worker = context.Process(
-                target=_serve, args=(theirs, str(folder), rank, root), daemon=True
+                target=_serve, args=(theirs, str(folder), rank, cores[rank], root), daemon=True
             )
             worker.start()
             theirs.close()
@@ -103,18 +111,22 @@ class DeviceProcesses:
         return self._ask("benchmark", phase, bucket, data, iterations)
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes: at once where one died, since the others wait for it on the device."""
+        is_whole = all(worker.is_alive() for worker in self._workers)
         for pipe in self._pipes:
             pipe.close()  # a worker that finds its pipe closed goes
         for worker in self._workers:
-            worker.join(_STOP_S)
+            worker.join(_STOP_S if is_whole else _SHORT_STOP_S)
             if worker.is_alive():
                 worker.kill()
                 worker.join()
 
     def _ask(self, *question: Any) -> list[Any]:
-        for pipe in self._pipes:
-            pipe.send(question)
+        for rank, pipe in enumerate(self._pipes):
+            try:
+                pipe.send(question)
+            except OSError as error:
+                raise _death(rank) from error
         return self._answers()
 
     def _answers(self) -> list[Any]:
@@ -131,17 +143,21 @@ def _receive(pipe: Connection, rank: int) -> Any:
     try:
         answer = pipe.recv()
     except (EOFError, ConnectionError) as error:
-        message = f"the process of rank {rank} died"
-        hint = "look at what it printed to stderr; neuron-top shows the cores"
-        raise CompilerError(message, hint=hint) from error
+        raise _death(rank) from error
     if isinstance(answer, NeuroncError):
         raise answer
     return answer
 
 
-def _serve(pipe: Connection, folder: str, rank: int, root: str) -> None:
+def _death(rank: int) -> CompilerError:
+    message = f"the process of rank {rank} died"
+    hint = "look at what it printed to stderr; neuron-top shows the cores"
+    return CompilerError(message, hint=hint)
+
+
+def _serve(pipe: Connection, folder: str, rank: int, core: int, root: str) -> None:
     """A rank's process: load, then answer until the pipe closes."""
-    os.environ["NEURON_RT_VISIBLE_CORES"] = str(rank)
+    os.environ[CORES_ENV] = str(core)
     os.environ["NEURON_RT_ROOT_COMM_ID"] = root
     try:
         manifest = read_manifest(Path(folder))
@@ -154,15 +170,18 @@ def _serve(pipe: Connection, folder: str, rank: int, root: str) -> None:
     while True:
         try:
             what, phase, bucket, data, *rest = pipe.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             return
+        answer: Any
         try:
             if what == "run":
-                pipe.send(device.run(phase, bucket, data))
+                answer = device.run(phase, bucket, data)
             else:
-                pipe.send(device.benchmark(phase, bucket, data, iterations=rest[0]))
+                answer = device.benchmark(phase, bucket, data, iterations=rest[0])
         except NeuroncError as error:
-            pipe.send(error)
+            answer = error
+        with suppress(OSError):  # nobody is left to hear it
+            pipe.send(answer)
 
 
 def _free_port() -> int:

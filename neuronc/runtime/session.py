@@ -215,6 +215,10 @@ def _files(manifest: Manifest, names: set[str], *, listed: bool) -> tuple[FileDi
 
 def _require_listed(folder: Path, manifest: Manifest, executable: str) -> None:
     """What is going to be loaded has to be among the files whose digests are compared."""
+    if not any(file.path.startswith(f"{WEIGHTS_DIR}/rank") for file in manifest.files):
+        message = f"{folder} has no weights: it was lowered from a config alone"
+        hint = "compile its bundle with neuronc compile BUNDLE --weights SPLIT -o DIR"
+        raise InputError(message, hint=hint)
     listed = {file.path for file in manifest.files}
     programs = {f"{PROGRAMS_DIR}/{entry.name}/{executable}" for entry in manifest.programs}
     if not listed & programs and manifest.target != "cpu":

@@ -21,6 +21,7 @@ def grouped_attention(
     attention_mask: torch.Tensor,
     scaling: float | None = None,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention with f32 softmax, as transformers' eager attention computes it.
@@ -29,14 +30,15 @@ def grouped_attention(
         module: The attention module.
         query: ``[N, K*G, S, D]``.
         key: ``[N, K, L, D]``.
-        value: ``[N, K, L, D]``.
+        value: ``[N, K, L, V]``; V may differ from D.
         attention_mask: ``[N, 1, S, L]``, added to the scores.
         scaling: Factor on the scores; ``D**-0.5`` if None.
         softcap: ``c`` in ``c * tanh(scores / c)``, applied before the mask.
+        s_aux: ``[K*G]`` attention sinks: a score that takes its share and gives no value.
         kwargs: ``dropout`` (ignored: inference) and whatever else a family passes along.
 
     Returns:
-        ``[N, S, K*G, D]`` and None in place of the attention weights.
+        ``[N, S, K*G, V]`` and None in place of the attention weights.
     """
     n, heads, s, d = query.shape
     kv_heads = key.shape[1]
@@ -45,9 +47,12 @@ def grouped_attention(
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     scores = scores.reshape(n, heads, s, key.shape[2]) + attention_mask
+    if s_aux is not None:
+        scores = torch.cat([scores, s_aux.reshape(1, -1, 1, 1).expand(n, -1, s, 1)], dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = weights if s_aux is None else weights[..., :-1]
     mixed = torch.matmul(weights.reshape(n, kv_heads, -1, key.shape[2]), value)
-    return mixed.reshape(n, heads, s, d).transpose(1, 2).contiguous(), None
+    return mixed.reshape(n, heads, s, -1).transpose(1, 2).contiguous(), None
 
 
 def register_attention() -> None:

@@ -4,17 +4,29 @@ Layout of one layer's keys (and values): ``[batch, length, kv_heads, head_dim]``
 Writing at (slot, position) then is one window scatter per layer, with a position per slot.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 # B slots, L cache length, S new tokens per sequence, K kv heads, D head dim
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerCache:
+    """What one attention layer keeps of a token: ``[kv_heads, dim]`` of keys and of values."""
+
+    keys: tuple[int, int]
+    values: tuple[int, int]
+
+
 class SlotCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values for the slots that take part in a program.
 
     Args:
-        keys_BLKD: All slots' keys; replaced, not mutated, by `update`.
+        keys_BLKD: All slots' keys; replaced, not mutated, by `update`. None if it keeps none.
         values_BLKD: All slots' values.
         slots: ``[N]`` which slots the N sequences of this call live in, or None for all in order.
         positions_NS: ``[N, S]`` where the S new tokens of each sequence go.
@@ -25,8 +37,8 @@ class SlotCacheLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def __init__(
         self,
-        keys_BLKD: torch.Tensor,
-        values_BLKD: torch.Tensor,
+        keys_BLKD: Any,
+        values_BLKD: Any,
         *,
         slots: torch.Tensor | None,
         positions_NS: torch.Tensor,
@@ -73,17 +85,59 @@ class SlotCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.key_length
 
 
-def build_cache(
-    keys: list[torch.Tensor],
-    values: list[torch.Tensor],
+class ProbingCacheLayer(SlotCacheLayer):
+    """Takes whatever a layer stores, and remembers its shape."""
+
+    found: LayerCache | None = None
+
+    def _write(self, cache_BLKD: Any, states_NKSD: torch.Tensor) -> torch.Tensor:
+        n, kv_heads, _, head_dim = states_NKSD.shape
+        empty = states_NKSD.new_zeros((n, self.key_length, kv_heads, head_dim))
+        return super()._write(empty, states_NKSD)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As a cache that was empty before."""
+        self.found = LayerCache(
+            keys=(key_states.shape[1], key_states.shape[3]),
+            values=(value_states.shape[1], value_states.shape[3]),
+        )
+        return super().update(key_states, value_states)
+
+
+def slot_cache(
+    caches: Mapping[str, torch.Tensor],
+    num_layers: int,
     *,
     slots: torch.Tensor | None,
     positions_NS: torch.Tensor,
     key_length: int,
 ) -> Cache:
-    """A transformers cache of one `SlotCacheLayer` per pair in ``keys`` and ``values``."""
+    """A transformers cache of one `SlotCacheLayer` per layer.
+
+    ``caches`` has ``keys.N`` and ``values.N`` for each layer N that keeps any.
+    """
     layers = [
-        SlotCacheLayer(k, v, slots=slots, positions_NS=positions_NS, key_length=key_length)
-        for k, v in zip(keys, values, strict=True)
+        SlotCacheLayer(
+            caches.get(f"keys.{number}"),
+            caches.get(f"values.{number}"),
+            slots=slots,
+            positions_NS=positions_NS,
+            key_length=key_length,
+        )
+        for number in range(num_layers)
     ]
     return Cache(layers=layers)
+
+
+def probing_cache(num_layers: int, *, positions_NS: torch.Tensor, key_length: int) -> Cache:
+    """A cache of layers that remember what they are asked to keep."""
+    return Cache(
+        layers=[
+            ProbingCacheLayer(
+                None, None, slots=None, positions_NS=positions_NS, key_length=key_length
+            )
+            for _ in range(num_layers)
+        ]
+    )

@@ -11,14 +11,19 @@ from neuronc.errors import InputError
 
 
 def build_meta_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str) -> Any:
-    """The causal LM of ``config``, ready for inference.
+    """`build_model` with parameters on the meta device; buffers (rotary frequencies) are real."""
+    with parameters_on_meta():
+        return build_model(config, dtype=dtype, attention=attention)
 
-    Parameters are on the meta device; buffers (rotary frequencies) are real.
+
+def build_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str) -> Any:
+    """The causal LM of ``config``, initialised as transformers does, ready for inference.
 
     Args:
         config: A parsed config.json.
         dtype: Of the parameters, whatever the config says.
-        attention: transformers' name of the attention implementation.
+        attention: transformers' name of the attention implementation; where that is one of
+            ours and the family does not take such, it is eager.
 
     Raises:
         InputError: transformers makes no causal LM of ``config``.
@@ -28,10 +33,12 @@ def build_meta_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention
     fields = {k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")}
     try:
         hf_config = AutoConfig.for_model(config["model_type"], **fields)
-        with parameters_on_meta():
-            model = AutoModelForCausalLM.from_config(
-                hf_config, dtype=dtype, attn_implementation=attention
-            )
+        model = AutoModelForCausalLM.from_config(
+            hf_config,
+            dtype=dtype,
+            attn_implementation=_possible(attention, hf_config),
+            experts_implementation="eager",
+        )
     except Exception as error:  # a bad field fails wherever transformers first uses it
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         message = f"transformers makes no causal LM of this {config['model_type']} config: {reason}"
@@ -39,24 +46,37 @@ def build_meta_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention
     return model.eval()
 
 
-def parameter_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that a checkpoint of ``config`` has, without having one.
+def _possible(attention: str, hf_config: Any) -> str:
+    """``attention``, or eager for a family that does not take registered attention functions."""
+    from transformers import AutoModelForCausalLM
 
-    A tied LM head and buffers are left out. The order is that of a checkpoint in one safetensors
-    file: by name.
+    model_class = AutoModelForCausalLM._model_mapping[type(hf_config)]
+    takes_any = getattr(model_class, "_supports_attention_backend", False)
+    return attention if takes_any or attention in ("eager", "sdpa") else "eager"
+
+
+def parameter_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that the model of ``config`` is given, without a checkpoint.
+
+    A tied LM head and buffers that are not saved are left out. The order is that of a checkpoint
+    in one safetensors file: by name.
 
     Raises:
-        InputError: transformers makes no causal LM of ``config``, or saves it under other names.
+        InputError: transformers makes no causal LM of ``config``.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-
     model = build_meta_model(config, dtype=torch.float32, attention="eager")
-    if get_model_conversion_mapping(model, add_legacy=False):
-        message = (
-            f"checkpoints of family {config['model_type']!r} have other tensors than the model"
-        )
-        raise InputError(message, hint="use a checkpoint with weights")
-    return {name: tuple(p.shape) for name, p in sorted(model.named_parameters())}
+    stored = model.state_dict()
+    return {name: tuple(stored[name].shape) for name in stored_names(model)}
+
+
+def stored_names(model: Any) -> list[str]:
+    """Names of what a checkpoint of ``model`` has, sorted: no second name of a tied parameter.
+
+    Buffers that are saved (a router's bias in DeepSeek-V3) are among them.
+    """
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    tied -= {name for name, _ in model.named_parameters()}
+    return sorted(set(model.state_dict()) - tied)
 
 
 @contextmanager

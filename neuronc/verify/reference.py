@@ -1,10 +1,10 @@
 """The original model, run by transformers, as the truth that artifacts are held against.
 
-It computes in f32 with eager attention, from the very weights (in the artifact's dtype) that the
+It computes in f32, with eager attention where that is right, from the very weights (in the artifact's dtype) that the
 artifact was made of: an error is then the artifact's own, not the reference's rounding.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from neuronc.checkpoint.digest import digest_array
 from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import InputError, VerificationError
+from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.shards import is_cut_into, join_shards
 from neuronc.parallel.split_manifest import SplitManifest, rank_file
 
@@ -64,9 +65,7 @@ class ReferenceModel:
         self._model = model
 
     @classmethod
-    def build(
-        cls, config: Mapping[str, Any], names: list[str], read: ReadTensor
-    ) -> "ReferenceModel":
+    def build(cls, config: ModelConfig, names: list[str], read: ReadTensor) -> "ReferenceModel":
         """Fill the model of ``config`` with the tensors ``names``.
 
         Memory is the model in f32, plus one tensor.
@@ -78,7 +77,8 @@ class ReferenceModel:
 
         from neuronc.trace.meta_model import build_meta_model
 
-        model = build_meta_model(config, dtype=torch.float32, attention="eager")
+        attention = config.family.reference_attention
+        model = build_meta_model(config.raw, dtype=torch.float32, attention=attention)
         state = {name: torch.from_numpy(read(name).astype(np.float32)) for name in names}
         _, unexpected = model.load_state_dict(state, strict=False, assign=True)
         model.tie_weights()

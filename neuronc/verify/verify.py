@@ -12,7 +12,7 @@ from neuronc.artifact.manifest import WEIGHTS_DIR
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.errors import VerificationError
 from neuronc.families.model_config import read_model_config
-from neuronc.parallel.model_tensors import named_as_model
+from neuronc.parallel.model_names import named_as_model
 from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
@@ -87,7 +87,7 @@ def _verify(
         checkpoint = named_as_model(checkpoint, config) if checkpoint else None
         read = from_checkpoint(checkpoint, split) if checkpoint else from_shards(weights_dir, split)
         finite = _FiniteCheck(read)
-        reference = ReferenceModel.build(raw, list(split.tensors), finite)
+        reference = ReferenceModel.build(config, list(split.tensors), finite)
     rows = list(_run(session, reference, make_rounds(session, weights_dir), progress))
     _require_all_programs(session, rows)
     return Verification(

@@ -69,12 +69,12 @@ def error_codes() -> dict[str, ErrorCode]:
 
 
 def find_code(text: str) -> ErrorCode:
-    """The entry of ``EVRF007``, ``NCC_EVRF007`` or ``ncc_evrf007``.
+    """The entry of ``EVRF007``, ``NCC_EVRF007``, ``ncc_evrf007``, or of a log line with a code.
 
     Raises:
         InputError: nothing is known about it; the nearest codes are named.
     """
-    code = text.strip().upper().removeprefix(_PREFIX)
+    code = next(iter(codes_in(text)), text.strip().upper().removeprefix(_PREFIX))
     known = error_codes()
     if code not in known:
         near = difflib.get_close_matches(code, known, n=3, cutoff=0.6)

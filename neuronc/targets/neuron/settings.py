@@ -7,15 +7,17 @@ from neuronc.targets.neuron.chips import neuron_target
 from neuronc.targets.neuron.compiler.command import CompilerArgs, compiler_args
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
 
+NOT_ON_HARDWARE = "not run on a Neuron device"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompileOptions:
-    """How to go about a build; nothing here changes what comes out, but for ``lower_only``.
+    """How to go about a build.
 
     Attributes:
         lower_only: Stop before neuronx-cc: the result is a bundle.
         config_only: Take the checkpoint's config and nothing else; needs ``lower_only``.
-        allow_env_flags: Let NEURON_CC_FLAGS take part.
+        allow_env_flags: Let NEURON_CC_FLAGS take part: it is added to the arguments.
         num_parallel: Compiles at once; None leaves it to cores and memory.
         timeout_s: Wall time one compile may take.
     """
@@ -48,7 +50,7 @@ class NeuronSettings:
             "args": {"prefill": list(self.flags.prefill), "decode": list(self.flags.decode)},
             "neuron_cc_flags": list(self.flags.env_args),
             "compiler": None,
-            "hardware": "not run on a Neuron device",
+            "hardware": NOT_ON_HARDWARE,
         }
 
 

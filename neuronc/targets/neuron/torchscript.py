@@ -151,7 +151,6 @@ def _load(path: Path, config: Any, recipe: Recipe) -> Any:
         reason = " ".join(str(error).split())[:300]
         message = f"transformers cannot load {recipe.checkpoint}: {reason}"
         raise InputError(message, hint="pass a checkpoint that transformers loads") from error
-    model.config.return_dict = False  # TorchScript has tuples, no output classes
     model.config.use_cache = False
     return model.eval()
 
@@ -181,15 +180,22 @@ def _trace(
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             found = self.model(input_ids=input_ids, attention_mask=attention_mask)
-            return tuple(tensor for tensor in found if isinstance(tensor, torch.Tensor))
+            # TorchScript has tuples, no output classes.
+            return tuple(v for v in found.to_tuple() if isinstance(v, torch.Tensor))
 
     module = ByPosition().eval()
+    try:
+        with torch.no_grad():
+            shapes = tuple(tuple(tensor.shape) for tensor in module(*inputs.values()))
+    except Exception as error:  # before anything of AWS's is called
+        message = f"{type(model).__name__} cannot be run on {list(inputs)}: {error}"
+        hint = "the tracer is for models that take token ids and a mask"
+        raise InputError(message[:2000], hint=hint) from error
     work = folder / ".work"
     # The package passes its own process's environment on to the compiler.
     kept = os.environ.pop("NEURON_CC_FLAGS", None)
     try:
         with torch.no_grad():
-            shapes = tuple(tuple(tensor.shape) for tensor in module(*inputs.values()))
             traced = torch_neuronx.trace(
                 module,
                 tuple(inputs.values()),

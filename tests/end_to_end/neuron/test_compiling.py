@@ -141,7 +141,7 @@ def test_finished_programs_survive_a_failure(
     [
         ({"mode": "crash"}, CompilerError, "died of SIGSEGV; it crashed (segmentation fault)"),
         ({"mode": "kill"}, HostMemoryError, "killed for lack of host memory: it held 0."),
-        ({"mode": "silent"}, CompilerError, "ended well, but cannot read"),
+        ({"mode": "silent"}, CompilerError, "is not a file"),
         ({"mode": "garbage"}, CompilerError, "ended well, but"),
         ({"mode": "busy"}, CompilerError, "failed with exit code 1"),
         ({"mode": "error", "code": "NCC_EVRF007"}, CompilerError, "NCC_EVRF007: "),

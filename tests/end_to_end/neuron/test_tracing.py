@@ -116,3 +116,14 @@ def test_what_one_core_cannot_have_is_refused(
     base = ["compile", str(encoder), "-o", str(tmp_path / "out"), "--tracer", "torch-neuronx"]
     assert main([*base, *argv, "--json"]) == 2
     assert told in json.loads(capfd.readouterr().out)["error"]["message"]
+
+
+@pytest.mark.usefixtures("_torch_neuronx")
+@pytest.mark.filterwarnings("ignore")
+def test_a_decoder_is_traced_as_well(
+    tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["compile", str(tiny_checkpoint), "-o", str(tmp_path / "out"), "--target", "inf2"]
+    assert main([*argv, "--tracer", "torch-neuronx", "--max-length", "8", "--json"]) == 0
+    data = json.loads(capfd.readouterr().out)["data"]
+    assert data["outputs"][0] == [1, 8, 128]

@@ -5,18 +5,24 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from neuronc.artifact import reuse
 from neuronc.artifact.manifest import read_manifest
 from neuronc.artifact.neffs import compile_bundle
 from neuronc.cli.app import main
-from neuronc.recipe import load_recipe
+from neuronc.errors import UsageError
+from neuronc.recipe import Recipe, load_recipe
 from neuronc.targets.neuron import doctor
 from neuronc.targets.neuron.compiler import programs, toolchain
-from neuronc.targets.neuron.settings import CompileOptions
+from neuronc.targets.neuron.compiler.command import CompilerArgs, compiler_args
+from neuronc.targets.neuron.compiler.toolchain import Compiler
+from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
+from tests.end_to_end.neuron.conftest import SIZES
 from tests.end_to_end.resign import copy_artifact
 from tests.neuron_doubles import CompilerDouble
 
@@ -133,6 +139,17 @@ def test_illegal_core_size_ends_before_anything_is_written(
         (("--cc-arg=--target=trn1",), "holds '--target=trn1', which neuronc passes itself"),
         (("--cc-arg=--output=x",), "--output=x"),
         (("--cc-arg=-lnc=2",), "-lnc=2"),
+        (("--cc-arg=-lnc2",), "-lnc2"),
+        (("--cc-arg=--targ=trn2",), "--targ=trn2"),
+        (("--cc-arg=-o",), "'-o'"),
+        (("--cc-arg= --target=trn2",), "expected an argument of printable text"),
+        (("--cc-arg=",), "expected an argument"),
+        (("--cc-arg=--x\n",), "expected an argument"),
+        (("--cc-arg=--x\udcff",), "expected an argument"),
+        (("--compile-timeout=0",), "--compile-timeout is 0"),
+        (("--compile-timeout=nan",), "--compile-timeout is nan"),
+        (("--compile-timeout=-inf",), "--compile-timeout is -inf"),
+        (("--compile-timeout=1e400",), "--compile-timeout is inf"),
     ],
 )
 def test_arguments_that_neuronc_gives_itself_are_refused(
@@ -286,3 +303,61 @@ def test_bundle_and_artifact_are_not_taken_for_each_other(
     code, document = run(capfd, *argv, "--lower-only")
     assert code == 2
     assert "it is compiled already" in document["error"]["message"]
+
+
+def test_config_that_cannot_fit_ends_before_anything_is_lowered(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begin = time.perf_counter()
+    argv = ("compile", str(ROOT / "recipes/configs/llama-3.1-8b"), "-o", str(tmp_path / "out"))
+    sizes = ("--tp", "1", "--max-length", "32768", "--target", "inf2", "--lower-only")
+    code, document = run(capfd, *argv, *sizes)
+    assert code == 4
+    assert "weights 15.0, KV caches of 1 x 32768 tokens 4.0" in document["error"]["message"]
+    assert time.perf_counter() - begin < 2
+    code, document = run(capfd, *argv, "--target", "inf2", "--config-only")
+    assert code == 2
+    assert "--lower-only" in document["error"]["hint"]
+
+
+def test_what_another_compiler_made_is_not_kept(
+    tiny_bundle: Path,
+    tiny_checkpoint: Path,
+    compiler: CompilerDouble,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manifest = read_manifest(tiny_bundle)
+    recipe = Recipe(checkpoint=str(tiny_checkpoint), tp=2, target="inf2", **SIZES)  # type: ignore[arg-type]
+    options = CompileOptions(lower_only=True)
+    flags = compiler_args("inf2", 1, (), allow_env_flags=False)
+
+    def difference(args: CompilerArgs, found: Compiler | None, made: str | None) -> str:
+        told = {"version": made, "stand_in": True} if made else None
+        there = replace(manifest, neuron={**(manifest.neuron or {}), "compiler": told})
+        settings = NeuronSettings(target="inf2", flags=args, compiler=found)
+        return reuse._neuron_difference(there, settings)
+
+    here = Compiler(path=Path("neuronx-cc"), version="2.28")
+    assert difference(flags, None, None) == ""
+    assert difference(flags, here, "2.28") == ""
+    assert "by neuronx-cc 2.27, here is 2.28" in difference(flags, here, "2.27")
+    monkeypatch.setenv("NEURON_CC_FLAGS", "-O1")
+    other = compiler_args("inf2", 1, (), allow_env_flags=True)
+    assert "its arguments are" in difference(other, here, "2.28")
+    with pytest.raises(UsageError, match="its arguments are"):
+        reuse.find_reusable(
+            tiny_bundle,
+            recipe,
+            options,
+            NeuronSettings(target="inf2", flags=other, compiler=None),
+            need_verified=True,
+        )
+
+
+@pytest.mark.parametrize(
+    "text", ["[ERROR] [NCC_EVRF007] too many instructions", "ncc_evrf007", "EVRF007"]
+)
+def test_explain_takes_a_line_of_the_log(capfd: pytest.CaptureFixture[str], text: str) -> None:
+    code, document = run(capfd, "explain", text)
+    assert code == 0
+    assert document["data"]["codes"][0]["code"] == "EVRF007"

@@ -93,8 +93,9 @@ def test_tables_name_the_target_and_every_number_fits_80_columns() -> None:
     assert "…" not in text
 
 
-def test_warnings_are_printed_below_the_tables(report: BenchReport) -> None:
-    assert "warning: p99 of ttft_ms" in _render(report)
+def test_warnings_are_left_to_whoever_prints_the_report(report: BenchReport) -> None:
+    assert any("p99 of ttft_ms" in warning for warning in report.warnings)
+    assert "warning" not in _render(report)
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])

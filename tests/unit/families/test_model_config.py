@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from neuronc.errors import InputError
+from neuronc.families.family import columns
 from neuronc.families.model_config import read_model_config
 from tests.tiny_models import TINY_LLAMA
 
@@ -18,7 +19,33 @@ def test_sizes_are_taken_from_the_config() -> None:
     assert (config.vocab_size, config.max_positions) == (128, 128)
     assert config.tie_word_embeddings
     assert config.eos_token_ids == (2,)
-    assert config.tp_plan["layers.*.self_attn.q_proj"] == "colwise"
+    assert config.family.splits["layers.*.self_attn.q_proj"] == columns("query")
+    assert config.fixed_rope_positions is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "positions"),
+    [
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, 128),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 128),
+        (
+            {"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 40}},
+            40,
+        ),
+        (
+            {"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 48},
+            48,
+        ),
+        ({"rope_parameters": {"full": {"rope_type": "dynamic"}, "sliding": {}}}, 128),
+        ({"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 40}}, None),
+    ],
+)
+def test_frequencies_that_change_with_the_length_bound_it(
+    fields: dict[str, Any], positions: int | None
+) -> None:
+    config = read_model_config({**LLAMA, **fields}, source="test")
+
+    assert config.fixed_rope_positions == positions
 
 
 def resolved_by_transformers(raw: dict[str, Any]) -> tuple[object, ...]:
@@ -102,6 +129,20 @@ def test_an_unusable_size_is_refused_by_name(fields: dict[str, Any], fault: str)
 def test_a_config_without_model_type_is_refused() -> None:
     with pytest.raises(InputError, match="config of test has no model_type"):
         read_model_config({"hidden_size": 4}, source="test")
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        ({"model_type": "bert"}, "an encoder"),
+        ({"model_type": "roberta", "is_decoder": False}, "an encoder"),
+        ({"model_type": "bart"}, "an encoder-decoder"),
+    ],
+)
+def test_a_model_that_is_no_decoder_is_refused(raw: dict[str, Any], kind: str) -> None:
+    with pytest.raises(InputError, match=f"model/x is {kind} .*neuronc compiles decoders") as told:
+        read_model_config(raw, source="model/x")
+    assert "--tracer torch-neuronx" in (told.value.hint or "")
 
 
 def test_a_family_without_attention_heads_is_refused() -> None:

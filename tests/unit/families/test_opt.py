@@ -9,8 +9,6 @@ from safetensors.numpy import load_file, save_file
 
 from neuronc.errors import InputError
 from neuronc.families.model_config import ModelConfig, read_model_config
-from neuronc.families.own_plans import OWN_PLANS
-from neuronc.families.transformers_source import read_family_source
 from neuronc.parallel.plan import plan_parallelism
 from tests.tiny_models import TINY_OPT, make_checkpoint
 from tests.unit.parallel.splitting import split
@@ -40,11 +38,6 @@ def opt_model(**fields: Any) -> tuple[ModelConfig, dict[str, tuple[int, ...]]]:
 @pytest.fixture(scope="module")
 def tiny_opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("opt") / "tiny", family="opt")
-
-
-@pytest.mark.parametrize("model_type", OWN_PLANS)
-def test_transformers_has_no_plan_where_we_have_one(model_type: str) -> None:
-    assert not read_family_source(model_type).tp_plan
 
 
 @pytest.mark.parametrize("tp", [1, 2, 3, 4])

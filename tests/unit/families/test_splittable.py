@@ -1,11 +1,11 @@
-"""Of every family that neuronc says it can split, the plan covers transformers' own model."""
+"""Of every family that follows transformers' plan, ours covers transformers' own model."""
 
 import warnings
 from typing import Any
 
 from neuronc.errors import InputError
+from neuronc.families.find import own_file
 from neuronc.families.model_config import ModelConfig, read_model_config
-from neuronc.parallel.modules import why_not_splittable
 from neuronc.parallel.plan import plan_parallelism
 from tests.unit.families.test_transformers_source import causal_model_types
 
@@ -23,7 +23,7 @@ NOT_MADE_FROM_SIZES = {"cohere_compass_text"}
 """Their configuration wants more than sizes before transformers makes a model of it."""
 
 USUAL = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi"}
-USUAL |= {"granite", "olmo", "smollm3", "starcoder2", "cohere", "nemotron", "exaone4"}
+USUAL |= {"granite", "olmo", "smollm3", "starcoder2", "nemotron", "exaone4"}
 
 
 def splittable_types() -> list[str]:
@@ -33,7 +33,7 @@ def splittable_types() -> list[str]:
             config = read_model_config({"model_type": model_type, **SIZES}, source="test")
         except InputError:  # no decoder with attention heads
             continue
-        if not why_not_splittable(config):
+        if not config.family.why_not and own_file(model_type) is None:
             found.append(model_type)
     return found
 

@@ -38,6 +38,7 @@ def grown_bytes(source: Path, out_dir: Path, layout: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["transformers-neuronx", "nxdi"])
 def test_writing_and_reading_need_a_few_tensors_and_not_the_checkpoint(
     tmp_path: Path, layout: str

@@ -29,10 +29,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "gemma": {"family": "gemma", "dtype": "bf16"},
     "phi3": {"family": "phi3", "dtype": "bf16"},
     "gpt2": {"family": "gpt2", "dtype": "f32"},
+    "glm": {"family": "glm", "dtype": "f32"},
 }
 
 
-ONE_RANK_ONLY = ("phi3", "gpt2")
+ONE_RANK_ONLY = ("glm",)
 FORMS: tuple[tuple[Layout, int], ...] = (
     ("transformers-neuronx", 1), ("nxdi", 1), ("nxdi", 2), ("nxdi", 3), ("nxdi", 4),
 )  # fmt: skip

@@ -1,11 +1,14 @@
 import re
+from dataclasses import replace
 
 import pytest
 
 from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.families.family import rows
 from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
-from neuronc.parallel.rules import Piece
+from neuronc.parallel.rules import Piece, is_layout
+from neuronc.trace.meta_model import parameter_shapes
 from tests.unit.parallel.decoder_shapes import decoder_shapes, make_config
 
 LAYER = "model.layers.0"
@@ -72,36 +75,31 @@ def test_a_parameter_without_a_rule_is_refused_by_name(tp: int) -> None:
 
 def test_a_parameter_with_two_rules_is_refused_by_name() -> None:
     config = make_config()
-    twice = ModelConfig(
-        **{
-            **{name: getattr(config, name) for name in ModelConfig.__slots__},
-            "tp_plan": {**config.tp_plan, "layers.0.mlp.up_proj": "rowwise"},
-        }
-    )
+    splits = {**config.family.splits, "layers.0.mlp.up_proj": rows("feature")}
+    twice = replace(config, family=replace(config.family, splits=splits))
 
     with pytest.raises(PlanError, match=r"2 sharding rules match 'model\.layers\.0\.mlp\.up_proj"):
         plan_of(twice, 2)
 
 
-@pytest.mark.parametrize(
-    ("fields", "tp", "dim"),
-    [
-        ({}, 5, "dim 0 of 'model.layers.0.mlp.gate_proj.weight' (size 1536)"),
-        ({}, 10, "num_attention_heads=9"),
-        ({"intermediate_size": 1538}, 4, "(size 1538)"),
-    ],
-)
-def test_a_dim_that_cannot_be_split_is_named_with_the_tp_that_work(
-    fields: dict[str, int], tp: int, dim: str
-) -> None:
-    with pytest.raises(PlanError) as caught:
-        plan_of(make_config(**fields), tp)
+@pytest.mark.parametrize(("features", "tp"), [(1536, 5), (1538, 4), (3, 8)])
+def test_features_that_tp_does_not_divide_are_padded(features: int, tp: int) -> None:
+    rules = plan_of(make_config(intermediate_size=features), tp).rules
 
-    assert caught.value.exit_code == 4
-    assert dim in caught.value.message
-    assert f"tp={tp}" in caught.value.message
-    works = "1, 2" if fields else "1, 2, 3, 4, 6, 8"
-    assert caught.value.hint == f"tp degrees that work: {works}"
+    up, down = (rules[f"{LAYER}.mlp.{name}_proj.weight"] for name in ("up", "down"))
+    per_rank = -(-features // tp)
+    assert up.rank_shape == (per_rank, 576)
+    assert up.ranks == down.ranks
+    real = [piece.length for rank in up.ranks for piece in rank if piece.start is not None]
+    assert sum(real) == features
+
+
+def test_more_ranks_than_heads_are_refused() -> None:
+    with pytest.raises(PlanError, match="num_attention_heads=9 cannot be split over tp=10") as told:
+        plan_of(make_config(), 10)
+
+    assert told.value.exit_code == 4
+    assert told.value.hint == "pass --tp 9 or less"
 
 
 @pytest.mark.parametrize("tp", [0, -2])
@@ -110,25 +108,43 @@ def test_less_than_one_rank_is_a_usage_error(tp: int) -> None:
         plan_of(make_config(), tp)
 
 
-@pytest.mark.parametrize(
-    ("family", "reason"),
-    [
-        ("phi3", "wants split style 'colwise_gather_output' for layers.*.self_attn.qkv_proj"),
-        ("gpt_neox", "wants layers.*.attention.query_key_value split"),
-        ("mixtral", "'packed_colwise'"),
-        ("gpt2", "has no tensor-parallel plan"),
-        ("apertus", "its activation has parameters of its own"),
-    ],
-)
-def test_a_family_whose_split_is_not_understood_is_refused_beyond_one_rank(
-    family: str, reason: str
-) -> None:
-    config = make_config(model_type=family)
-    shapes = {"anything.weight": (4, 3)}
+@pytest.mark.parametrize("family", ["glm", "biogpt", "apertus"])
+def test_a_family_that_nobody_described_gathers_every_linear_layer(family: str) -> None:
+    config = make_config(
+        model_type=family,
+        hidden_size=36,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        intermediate_size=50,
+        vocab_size=61,
+        num_hidden_layers=1,
+        pad_token_id=0,
+        d_model=36,
+        attention_heads=6,
+        ffn_dim=50,
+        num_layers=1,
+    )
+    shapes = parameter_shapes(config.raw)
 
-    with pytest.raises(PlanError, match=re.escape(reason)):
-        plan_parallelism(config, shapes, 2)
-    assert plan_parallelism(config, shapes, 1).rules["anything.weight"].role == "replicate"
+    rules = plan_parallelism(config, shapes, 4).rules
+
+    assert rules.keys() == shapes.keys()
+    roles = {rule.role for rule in rules.values()}
+    assert roles >= {"gather", "vocab_embedding", "replicate"}
+    assert not roles & {"row", "column"}
+    assert all(is_layout(rule, 4) for rule in rules.values())
+    linear = next(rule for rule in rules.values() if rule.role == "gather")
+    assert linear.rank_shape[0] == -(-linear.shape[0] // 4)
+    assert {rule.role for rule in plan_parallelism(config, shapes, 1).rules.values()} == {
+        "replicate"
+    }
+
+
+def test_a_parameter_that_the_generic_model_lacks_is_refused_by_name() -> None:
+    config = make_config(model_type="glm", num_hidden_layers=1, pad_token_id=0)
+
+    with pytest.raises(InputError, match=r"the model has no parameter 'anything.weight' \[4, 3\]"):
+        plan_parallelism(config, {"anything.weight": (4, 3)}, 2)
 
 
 def test_norms_over_one_head_are_replicated() -> None:
@@ -141,7 +157,7 @@ def test_norms_over_one_head_are_replicated() -> None:
 
 
 def test_a_norm_over_all_heads_cannot_be_split() -> None:
-    config = make_config(model_type="cohere")
+    config = make_config(model_type="qwen3", head_dim=64)
     shapes = {**decoder_shapes(config), f"{LAYER}.self_attn.q_norm.weight": (9, 64)}
 
     with pytest.raises(PlanError, match=r"q_norm.weight' \[9, 64\] spans heads of several ranks"):

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from neuronc.checkpoint.checkpoint import open_checkpoint
 from neuronc.dtypes import DTYPES, numpy_dtype
-from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.errors import InputError, UsageError
 from neuronc.parallel.split_manifest import check_files, read_split_manifest
 from neuronc.parallel.split_tensors import split_checkpoint
 from tests.tiny_models import make_checkpoint
@@ -45,15 +45,15 @@ def test_families_with_a_plan_are_split_and_come_back(tmp_path: Path, family: st
     assert manifest.dtype == "bf16"
 
 
-@pytest.mark.parametrize("family", ["phi3", "gpt2"])
-def test_families_without_a_usable_plan_are_split_for_one_rank_only(
-    tmp_path: Path, family: str
-) -> None:
-    source = make_checkpoint(tmp_path / "in", family=family, tokenizer=False)
+def test_a_family_that_nobody_described_is_split_by_output_rows(tmp_path: Path) -> None:
+    source = make_checkpoint(tmp_path / "in", family="glm", tokenizer=False)
 
-    with pytest.raises(PlanError, match=f"family '{family}'"):
-        split(source, tmp_path / "two", tp=2)
-    assert split(source, tmp_path / "one", tp=1).tp == 1
+    manifest = split(source, tmp_path / "out", tp=3)
+
+    assert "gather" in {tensor.rule.role for tensor in manifest.tensors.values()}
+    reader = open_checkpoint(str(source)).reader
+    for name, array in joined(tmp_path / "out", manifest).items():
+        assert array.tobytes() == reader.read(name).tobytes(), name
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from neuronc.checkpoint.checkpoint import open_checkpoint
 from neuronc.errors import InputError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel.model_tensors import model_tensors
 from neuronc.trace.meta_model import parameter_shapes
+from tests.tiny_families import TINY_FAMILIES
 from tests.tiny_models import TINY_LLAMA, make_checkpoint
 
 LLAMA = {"model_type": "llama", **TINY_LLAMA}
@@ -46,7 +48,11 @@ def test_a_config_that_makes_no_model_is_exit_3(fields: dict[str, Any]) -> None:
     assert caught.value.exit_code == 3
 
 
-def test_a_family_that_is_saved_under_other_names_is_refused() -> None:
-    config = {"model_type": "mixtral", **TINY_LLAMA, "num_local_experts": 2}
-    with pytest.raises(InputError, match="'mixtral' have other tensors than the model"):
-        parameter_shapes(config)
+def test_stacked_experts_and_saved_buffers_are_among_the_shapes() -> None:
+    config = AutoConfig.for_model("deepseek_v3", **TINY_FAMILIES["deepseek_v3"][1])
+
+    shapes = parameter_shapes(config.to_dict())
+
+    assert shapes["model.layers.1.mlp.experts.down_proj"] == (8, 48, 18)
+    assert shapes["model.layers.1.mlp.gate.e_score_correction_bias"] == (8,)
+    assert "model.rotary_emb.inv_freq" not in shapes

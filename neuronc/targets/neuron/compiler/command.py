@@ -7,7 +7,7 @@ changes its defaults (Neuron SDK 2.32 release notes).
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from neuronc.errors import UsageError
@@ -43,7 +43,9 @@ _OURS = {
 }
 """Options that neuronc itself passes, and why nobody else may."""
 
-_WRAPPER_ONLY = ("--cache_dir=", "--no_cache", "--log_level=", "--retry_failed_compilation")
+_SHORT_OUTPUT = "-o"
+_WRAPPER_ONLY = ("--no_cache", "--retry_failed_compilation")
+_WRAPPER_ONLY_WITH_VALUE = ("--cache_dir", "--log_level")
 """Entries of NEURON_CC_FLAGS that frameworks strip: neuronx-cc does not know them."""
 
 _KEPT_ENV = (
@@ -84,8 +86,11 @@ def compiler_args(
     env_args = _env_args(os.environ.get(ENV_FLAGS, ""), allowed=allow_env_flags)
     for source, args in (("--cc-arg", extra_args), (ENV_FLAGS, env_args)):
         for arg in args:
-            reason = _OURS.get(arg.partition("=")[0])
-            if reason is not None:
+            if not is_plain_word(arg):
+                message = f"{source} holds {arg!r}; expected an argument of printable text"
+                raise UsageError(message, hint="write one argument, as neuronx-cc takes it")
+            reason = _ours(arg)
+            if reason:
                 message = f"{source} holds {arg!r}, which neuronc passes itself"
                 raise UsageError(message, hint=reason)
     common = (*env_args, "--framework=XLA", f"--target={target}", *_MODEL, *_PINNED)
@@ -96,6 +101,41 @@ def compiler_args(
     return CompilerArgs(
         lnc=lnc, prefill=by_phase["prefill"], decode=by_phase["decode"], env_args=env_args
     )
+
+
+def is_plain_word(word: str) -> bool:
+    """Whether ``word`` can be an argument: some text, no control characters, no stray bytes."""
+    return bool(word) and word == word.strip() and word.isprintable()
+
+
+def are_args_of(args: Sequence[str], *, target: str, lnc: int) -> bool:
+    """Whether ``args``, read from a manifest, say once each what neuronc says for ``target``."""
+    ours = ["--framework=XLA", f"--target={target}", f"--logical-nc-config={lnc}", _PINNED[0]]
+    return sorted(arg for arg in args if _ours(arg)) == sorted(ours)
+
+
+def _ours(arg: str) -> str:
+    """Why ``arg`` is neuronc's own to pass; empty if it is not. Abbreviations count."""
+    name = arg.partition("=")[0]
+    if arg.startswith((_SHORT_OUTPUT, "-lnc")):
+        name = "--output" if arg.startswith(_SHORT_OUTPUT) else "-lnc"
+    is_short_for = len(name) > len("--x") and name.startswith("--")
+    for own, reason in _OURS.items():
+        if name == own or (is_short_for and own.startswith(name)):
+            return reason
+    return ""
+
+
+def require_no_env_flags() -> None:
+    """Refuse NEURON_CC_FLAGS where the arguments are decided already.
+
+    Raises:
+        UsageError: it is set.
+    """
+    text = os.environ.get(ENV_FLAGS, "")
+    if text.strip():
+        message = f"{ENV_FLAGS} is set to {text!r}; a bundle's command lines are fixed"
+        raise UsageError(message, hint=f"unset {ENV_FLAGS}, or lower again with --allow-env-flags")
 
 
 def _env_args(text: str, *, allowed: bool) -> tuple[str, ...]:
@@ -110,7 +150,16 @@ def _env_args(text: str, *, allowed: bool) -> tuple[str, ...]:
     except ValueError as error:
         message = f"{ENV_FLAGS} is {text!r}, which cannot be split into arguments: {error}"
         raise UsageError(message, hint="close its quotes") from error
-    return tuple(word for word in words if not word.startswith(_WRAPPER_ONLY))
+    return tuple(_without_wrapper_only(words))
+
+
+def _without_wrapper_only(words: Sequence[str]) -> Iterator[str]:
+    skips_value = False
+    for word in words:
+        name, is_joined, _ = word.partition("=")
+        if not skips_value and name not in (*_WRAPPER_ONLY, *_WRAPPER_ONLY_WITH_VALUE):
+            yield word
+        skips_value = name in _WRAPPER_ONLY_WITH_VALUE and not is_joined
 
 
 def command_line(name: str, args: Sequence[str], *, executable: str = EXECUTABLE) -> list[str]:

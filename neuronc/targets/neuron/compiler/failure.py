@@ -1,5 +1,6 @@
 """What a failed compile means, in words: the code explained, the last lines, and how to repeat it."""
 
+import os
 import re
 import shlex
 import shutil
@@ -14,6 +15,7 @@ from neuronc.targets.neuron.compiler.store import cache_folder
 from neuronc.targets.neuron.error_codes import codes_in, error_codes
 
 _TAIL_LINES = 12
+_HEAD_BYTES, _TAIL_BYTES = 2**20, 4 * 2**20
 _TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _TRANSIENT = re.compile(
     r"Resource temporarily unavailable|Text file busy|Cannot allocate thread|"
@@ -64,13 +66,21 @@ def failure(
 
 
 def read_log(folder: Path) -> str:
-    """What the compiler printed, and its log file."""
-    parts = []
-    for name in (CONSOLE_LOG, LOG_FILE):
-        path = folder / name
-        if path.is_file():
-            parts.append(path.read_text(encoding="utf-8", errors="replace"))
-    return "\n".join(parts)
+    """What the compiler printed, and its log file; of a long one its beginning and end."""
+    paths = [folder / name for name in (CONSOLE_LOG, LOG_FILE)]
+    return "\n".join(_ends_of(p) for p in paths if p.is_file() and not p.is_symlink())
+
+
+def _ends_of(path: Path) -> str:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= _HEAD_BYTES + _TAIL_BYTES:
+            return file.read().decode(errors="replace")
+        head = file.read(_HEAD_BYTES).decode(errors="replace")
+        file.seek(size - _TAIL_BYTES)
+        tail = file.read(_TAIL_BYTES).decode(errors="replace")
+    left_out = size - _HEAD_BYTES - _TAIL_BYTES
+    return f"{head}\n[... {left_out} bytes left out ...]\n{tail}"
 
 
 def _out_of_memory(program: str, run: CompilerRun, repeat: str) -> HostMemoryError:
@@ -90,14 +100,20 @@ def _how(run: CompilerRun, log: str) -> str:
     code = run.exit_code or 0
     how = f"failed with exit code {code}"
     if code < 0:
-        how = f"died of {signal.Signals(-code).name}"
+        known = {s.value: s.name for s in signal.Signals}
+        how = f"died of {known.get(-code, f'signal {-code}')}"
     meaning = next((told for banner, told in _BANNERS.items() if banner in log), "")
     return f"{how}; {meaning}" if meaning else how
 
 
 def _tail(log: str) -> str:
     lines = [line for line in log.splitlines() if line.strip()]
-    return "\n".join(f"  {line[:300]}" for line in lines[-_TAIL_LINES:])
+    return "\n".join(f"  {printable(line[:300])}" for line in lines[-_TAIL_LINES:])
+
+
+def printable(text: str) -> str:
+    """``text`` without what would steer a terminal."""
+    return "".join(sign if sign.isprintable() or sign == "\t" else "?" for sign in text)
 
 
 def _keep(folder: Path, key: str) -> Path:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 CONSOLE_LOG = "console.txt"
 _POLL_S = 0.05
@@ -42,7 +43,8 @@ def run_compiler(
 ) -> CompilerRun:
     """Run ``argv`` in ``folder`` until it ends, ``timeout_s`` are over, or ``stop`` is set.
 
-    What it prints goes to ``console.txt``. Every process it started is gone afterwards.
+    What it prints goes to ``console.txt``. Its process group is gone afterwards, and every process
+    outside of it that was seen below it at a beat.
 
     Args:
         argv: The command; never a shell's.
@@ -75,6 +77,7 @@ def run_compiler(
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            watch.end_children()
     return CompilerRun(
         exit_code=exit_code,
         wall_s=time.monotonic() - begin,
@@ -90,14 +93,35 @@ class _Watch:
     ) -> None:
         self.process, self.on_beat = process, on_beat
         self.peak_rss_bytes, self.beaten_s = 0, -1.0
+        self.children: set[Any] = set()
 
     def look(self, elapsed_s: float) -> None:
         self.peak_rss_bytes = max(self.peak_rss_bytes, _own_peak_bytes(self.process.pid))
         if elapsed_s - self.beaten_s >= _BEAT_S:
             self.beaten_s = elapsed_s
-            rss_bytes = _tree_rss_bytes(self.process.pid)
+            rss_bytes = self._tree_rss_bytes()
             self.peak_rss_bytes = max(self.peak_rss_bytes, rss_bytes)
             self.on_beat(elapsed_s, rss_bytes)
+
+    def end_children(self) -> None:
+        """Kill what left the compiler's process group; psutil knows a reused number."""
+        import psutil
+
+        for child in self.children:
+            with suppress(psutil.Error):
+                child.kill()
+
+    def _tree_rss_bytes(self) -> int:
+        import psutil
+
+        total = 0
+        with suppress(psutil.Error):
+            root = psutil.Process(self.process.pid)
+            self.children.update(root.children(recursive=True))
+            for process in (root, *self.children):
+                with suppress(psutil.Error):
+                    total += process.memory_info().rss
+        return total
 
 
 def _own_peak_bytes(pid: int) -> int:
@@ -107,15 +131,3 @@ def _own_peak_bytes(pid: int) -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return 0
-
-
-def _tree_rss_bytes(pid: int) -> int:
-    import psutil
-
-    total = 0
-    with suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            with suppress(psutil.Error):
-                total += process.memory_info().rss
-    return total

@@ -137,7 +137,7 @@ def _distinct(
 
 def _compile(one: _Compile, context: _Context, stage: Stage) -> None:
     first = context.programs_dir / one.jobs[0].name
-    reused = store.take(one.key, first)
+    reused = store.take(one.key, first) and _is_the_program(first / NEFF, one.jobs[0], context)
     if not reused:
         with tempfile.TemporaryDirectory(
             prefix=".compiling-", dir=first, ignore_cleanup_errors=True
@@ -149,6 +149,15 @@ def _compile(one: _Compile, context: _Context, stage: Stage) -> None:
             shutil.copyfile(first / name, context.programs_dir / other.name / name)
     for job in one.jobs:
         stage.advance(1, note=f"{job.name}: {'compiled before' if reused else 'done'}")
+
+
+def _is_the_program(neff: Path, job: NeffJob, context: _Context) -> bool:
+    """Whether a NEFF from the store is what ``job`` needs; the names in a manifest are not its key."""
+    try:
+        check_neff(neff, job.signature, lnc=context.flags.lnc)
+    except InputError:
+        return False
+    return True
 
 
 def _run(one: _Compile, first: Path, work: Path, context: _Context, stage: Stage) -> None:
@@ -163,6 +172,8 @@ def _run(one: _Compile, first: Path, work: Path, context: _Context, stage: Stage
     failed = partial(failure, job.name, run, work, argv, key=one.key, timeout_s=context.timeout_s)
     if run.exit_code != 0:
         raise failed()
+    if neff.is_symlink() or not neff.is_file():
+        raise failed(bad_output=f"{neff.name} is not a file")
     try:
         checked = check_neff(neff, job.signature, lnc=context.flags.lnc)
     except InputError as error:

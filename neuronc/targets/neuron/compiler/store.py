@@ -9,9 +9,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from neuronc.checkpoint.digest import sha256_file
+from neuronc.errors import InputError
 from neuronc.lower.program_files import COMPILED, COMPILER_RECORD, NEFF
 
 
@@ -34,35 +36,51 @@ def compile_key(hlo: bytes, args: Sequence[str], compiler_version: str) -> str:
 
 
 def take(key: str, folder: Path) -> bool:
-    """Put the finished compile ``key`` into ``folder``; False if there is none that is sound."""
+    """Put the finished compile ``key`` into ``folder``; False if there is none that is sound.
+
+    Another build, or a cleaner of old files, may take parts away meanwhile.
+    """
     found = _place(key)
     try:
-        record = json.loads((found / COMPILER_RECORD).read_text(encoding="utf-8"))
-        if record["neff_sha256"] != sha256_file(found / NEFF):
-            return False
-    except (OSError, ValueError, KeyError, TypeError):
+        for name in COMPILED:  # copies: what is done to an artifact is not done to the store
+            shutil.copyfile(found / name, folder / name)
+    except OSError:
         return False
-    for name in COMPILED:  # copies: what is done to an artifact is not done to the store
-        shutil.copyfile(found / name, folder / name)
-    return True
+    return _is_sound(folder)
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        if not all((folder / name).is_file() for name in COMPILED):
+            return False
+        record = json.loads((folder / COMPILER_RECORD).read_text(encoding="utf-8"))
+        return bool(record["neff_sha256"] == sha256_file(folder / NEFF))
+    except (OSError, InputError, ValueError, KeyError, TypeError):
+        return False
 
 
 def put(key: str, folder: Path) -> None:
-    """Keep the finished compile in ``folder`` as ``key``; a full disk only costs the keeping."""
+    """Keep the finished compile in ``folder`` as ``key``; a full disk only costs the keeping.
+
+    An entry that is there and sound stays: another build may be reading it.
+    """
     place = _place(key)
-    try:
+    if _is_sound(place):
+        return
+    with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{key[:12]}.", dir=place.parent))
         try:
             for name in COMPILED:
                 shutil.copyfile(folder / name, staging / name)
-            if place.exists():
-                shutil.rmtree(place)
-            staging.rename(place)
+            with suppress(OSError):  # another build's, whole as ours
+                staging.rename(place)
+            if not _is_sound(place):  # a damaged one goes at once, as a whole
+                place.rename(staging.with_name(f"{staging.name}.damaged"))
+                staging.rename(place)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    except OSError:
-        shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(staging.with_name(f"{staging.name}.damaged"), ignore_errors=True)
 
 
 def _place(key: str) -> Path:

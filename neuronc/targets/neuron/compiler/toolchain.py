@@ -7,6 +7,7 @@ index (Neuron SDK, setup guide).
 import re
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +31,9 @@ PLACEHOLDERS = {
 """Distribution -> version of the package without content that PyPI has under its name."""
 
 _VERSION = re.compile(r"NeuronX Compiler version (\S+)")
-_VERSION_TIMEOUT_S = 120
+_VERSION_BYTES = 64 * 2**10
+_LOWER_INSTEAD = "pass --lower-only and compile the bundle where it is"
+_VERSION_TIMEOUT_S = 60
 _STAND_IN = "double"
 
 
@@ -57,32 +60,37 @@ def is_stand_in(version: str) -> bool:
     return _STAND_IN in version.partition("+")[2]
 
 
-def find_compiler() -> Compiler:
+def find_compiler(*, instead: str = _LOWER_INSTEAD) -> Compiler:
     """The neuronx-cc of the PATH. Starts it once, to ask for its version: about a second.
+
+    Args:
+        instead: What else can be done where there is none.
 
     Raises:
         ToolchainError: there is none, only PyPI's placeholder, or one that does not answer.
     """
     path = shutil.which(EXECUTABLE)
     if path is None:
-        raise _missing()
+        raise _missing(instead)
     try:
-        told = subprocess.run(
-            [path, "--version"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_VERSION_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        with tempfile.TemporaryFile() as output:  # however much it prints
+            exit_code = subprocess.run(
+                [path, "--version"],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=_VERSION_TIMEOUT_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            ).returncode
+            output.seek(0)
+            told = output.read(_VERSION_BYTES).decode(errors="replace")
     except (OSError, subprocess.TimeoutExpired) as error:
         message = f"{path} --version cannot be run: {error}"
         raise ToolchainError(message, hint="repair the installation: " + install_hint()) from error
-    found = _VERSION.search(told.stdout + told.stderr)  # its stream changed between versions
-    if told.returncode != 0 or found is None:
-        said = (told.stdout + told.stderr).strip()[-300:]
-        message = f"{path} --version gave exit code {told.returncode} and no version: {said!r}"
+    found = _VERSION.search(told)  # on either stream: that changed between versions
+    if exit_code != 0 or found is None:
+        said = told.strip()[-300:]
+        message = f"{path} --version gave exit code {exit_code} and no version: {said!r}"
         raise ToolchainError(message, hint="repair the installation: " + install_hint())
     return Compiler(path=Path(path), version=found[1])
 
@@ -106,9 +114,9 @@ def install_hint(distribution: str = EXECUTABLE) -> str:
     return f"pip install --extra-index-url {AWS_INDEX} {distribution}"
 
 
-def _missing() -> ToolchainError:
+def _missing(instead: str) -> ToolchainError:
     message = f"{EXECUTABLE} is not on the PATH"
     if is_placeholder(EXECUTABLE):
         message += f"; version {PLACEHOLDERS[EXECUTABLE]} of it is PyPI's empty placeholder"
-    hint = f"{install_hint()}, or pass --lower-only and compile the bundle where it is"
+    hint = f"{install_hint()}, or {instead}"
     return ToolchainError(message, hint=hint)

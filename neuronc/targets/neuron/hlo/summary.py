@@ -54,6 +54,7 @@ def summarize_hlo(path: Path) -> HloSummary:
     try:
         module = MODERN.FromString(raw)
         entry = entry_of(module)
+        inputs, outputs = tuple(_inputs(entry)), tuple(_outputs(entry))
     except (DecodeError, StopIteration) as error:
         message = f"{path} is not a serialized HLO module"
         raise InputError(message, hint="pass a .hlo.pb file") from error
@@ -61,14 +62,22 @@ def summarize_hlo(path: Path) -> HloSummary:
     return HloSummary(
         name=str(module.name),
         opcodes=dict(Counter(i.opcode for i in found).most_common()),
-        inputs=tuple(_inputs(entry)),
-        outputs=tuple(_outputs(entry)),
+        inputs=inputs,
+        outputs=outputs,
         collectives=tuple(_collective(i) for i in found if i.opcode in _COLLECTIVES),
         num_aliases=len(module.input_output_alias.entries),
         is_legal=max((i.id for i in found), default=0) <= _LARGEST_ID
-        and LEGACY.FromString(raw).SerializeToString(deterministic=True) == raw
+        and not _has_unknown_fields(raw)
         and not any(i.HasField("collective_device_list") for i in found),
     )
+
+
+def _has_unknown_fields(raw: bytes) -> bool:
+    """Whether the schema that neuronx-cc reads lacks some of what is in ``raw``."""
+    module = LEGACY.FromString(raw)
+    whole = module.ByteSize()
+    module.DiscardUnknownFields()
+    return bool(module.ByteSize() != whole)
 
 
 def _inputs(entry: Any) -> list[str]:

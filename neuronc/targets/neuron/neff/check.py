@@ -14,10 +14,10 @@ from typing import Any
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.targets.neuron.hlo.interface import input_names
-from neuronc.targets.neuron.neff.reader import list_neff, read_neff_file, read_neff_header
+from neuronc.targets.neuron.neff.reader import read_neff_files, read_neff_header
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
-_MAX_DEFINITION_BYTES = 512 * 2**20
+_MAX_DEFINITIONS_BYTES = 256 * 2**20
 
 
 def check_neff(path: Path, signature: ProgramSignature, *, lnc: int) -> tuple[str, ...]:
@@ -51,13 +51,10 @@ def neff_variables(path: Path) -> dict[str, Mapping[str, Any]]:
     Raises:
         InputError: not a NEFF, or a list that cannot be read.
     """
-    files = list_neff(path)
-    definitions = [n for n in files if n.removeprefix("./").split("/")[-1] == "def.json"]
+    definitions = read_neff_files(path, "def.json", most_bytes=_MAX_DEFINITIONS_BYTES)
     variables: dict[str, Mapping[str, Any]] = {}
-    for name in definitions:
-        if files[name] > _MAX_DEFINITION_BYTES:
-            return {}
-        variables.update(_variables(path, name))
+    for name, text in definitions.items():
+        variables.update(_variables(path, name, text))
     return variables
 
 
@@ -66,9 +63,9 @@ def tensor_bytes(tensor: TensorSpec) -> int:
     return prod(tensor.shape) * DTYPES[tensor.dtype].size_bytes
 
 
-def _variables(path: Path, name: str) -> dict[str, Mapping[str, Any]]:
+def _variables(path: Path, name: str, text: bytes) -> dict[str, Mapping[str, Any]]:
     try:
-        found = json.loads(read_neff_file(path, name))["var"]
+        found = json.loads(text)["var"]
         if all(isinstance(variable, dict) for variable in found.values()):
             return dict(found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -4,19 +4,30 @@ Layout: Neuron SDK, "Working with NEFF files"; the header is a C struct with nat
 Byte order is not documented; little-endian is what x86-64 hosts write.
 """
 
+import bz2
+import gzip
 import lzma
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, cast
 
 from neuronc.checkpoint.paths import reading
 from neuronc.errors import InputError
 
 HEADER_BYTES = 1024
+_MOST_MEMBERS = 100_000
+_MOST_UNPACKED = 200  # times the packed size; programs and tables pack to a tenth or so
+_LEAST_LIMIT_BYTES = 16 * 2**20
+_UNPACKERS: Mapping[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 _HEADER = struct.Struct("<QQQQQ128sI32s16s256sI64sQI468s")
 
 
@@ -55,6 +66,8 @@ def read_neff_header(path: Path) -> NeffHeader:
     Raises:
         InputError: not a NEFF, or a truncated one.
     """
+    if path.exists() and not path.is_file():  # a pipe would make us wait without end
+        raise _broken(path, "is not a file")
     with reading(path), path.open("rb") as file:
         raw = file.read(HEADER_BYTES)
         file_bytes = path.stat().st_size
@@ -90,32 +103,80 @@ def list_neff(path: Path) -> dict[str, int]:
     Raises:
         InputError: not a NEFF, or an archive that cannot be read.
     """
-    with _archive(path) as archive:
-        return {member.name: member.size for member in archive if member.isfile()}
+    with _members(path) as (_, members):
+        return {member.name: member.size for member in members}
 
 
-def read_neff_file(path: Path, name: str) -> bytes:
-    """The file ``name`` of ``path``'s archive; the whole of it in memory.
+def read_neff_files(path: Path, name: str, *, most_bytes: int) -> dict[str, bytes]:
+    """The files of ``path``'s archive whose last part is ``name``, by their whole names.
+
+    Nothing is given back where they have more than ``most_bytes`` together. The archive is read
+    once, to its end.
 
     Raises:
-        InputError: not a NEFF, an archive that cannot be read, or no such file in it.
+        InputError: not a NEFF, or an archive that cannot be read.
     """
-    with _archive(path) as archive:
-        for member in archive:
-            if member.name == name and (file := archive.extractfile(member)):
-                return file.read()
-    raise _broken(path, f"has no file {name!r} in its archive")
+    found: dict[str, bytes] = {}
+    total = 0
+    with _members(path) as (archive, members):
+        for member in members:
+            if member.name.split("/")[-1] != name:
+                continue
+            total += member.size
+            if total > most_bytes:
+                return {}
+            if file := archive.extractfile(member):
+                found[member.name] = file.read()
+    return found
+
+
+def _files(archive: tarfile.TarFile, limit_bytes: int) -> Iterator[tarfile.TarInfo]:
+    """The files of ``archive``; one that claims more than the archive can hold is refused."""
+    for number, member in enumerate(archive):
+        if number >= _MOST_MEMBERS or member.size > limit_bytes:
+            message = f"member {number} ({member.size} bytes) is more than it can hold"
+            raise tarfile.ReadError(message)
+        if member.isfile():
+            yield member
+
+
+class _Bounded:
+    """Unpacked bytes of an archive, as tarfile reads them, up to a limit."""
+
+    def __init__(self, raw: IO[bytes], data_bytes: int) -> None:
+        self.limit_bytes = _MOST_UNPACKED * data_bytes + _LEAST_LIMIT_BYTES
+        self._left_bytes = self.limit_bytes
+        start = raw.read(6)
+        raw.seek(HEADER_BYTES)
+        unpack = next((u for magic, u in _UNPACKERS.items() if start.startswith(magic)), None)
+        self._unpacked: IO[bytes] = raw if unpack is None else unpack(raw)
+
+    def read(self, size: int) -> bytes:
+        found = self._unpacked.read(min(size, self._left_bytes + 1))
+        self._left_bytes -= len(found)
+        if self._left_bytes < 0:
+            message = f"it unpacks to more than {self.limit_bytes} bytes"
+            raise tarfile.ReadError(message)
+        return found
 
 
 @contextmanager
-def _archive(path: Path) -> Iterator[tarfile.TarFile]:
-    read_neff_header(path)
+def _members(path: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[tarfile.TarInfo]]]:
+    """The archive of ``path`` and its files, to be taken in order."""
+    data_bytes = read_neff_header(path).data_bytes
+    with reading(path):
+        file = path.open("rb")
     try:
-        with reading(path), path.open("rb") as file:
+        with file:
             file.seek(HEADER_BYTES)
-            with tarfile.open(fileobj=file, mode="r|*") as archive:
-                yield archive
-    except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+            bounded = _Bounded(file, data_bytes)
+            with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as archive:
+                yield archive, _files(archive, bounded.limit_bytes)
+            while bounded.read(2**20):  # checksums come last
+                pass
+    except (
+        OSError, tarfile.TarError, EOFError, ValueError, RecursionError, zlib.error, lzma.LZMAError,
+    ) as error:  # fmt: skip
         raise _broken(path, f"has an archive that cannot be read: {error}") from error
 
 

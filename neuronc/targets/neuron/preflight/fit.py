@@ -28,7 +28,8 @@ def require_fit(
     """
     element_bytes = DTYPES[dtype].size_bytes
     weights = element_bytes * sum(prod(rule.rank_shape) for rule in plan.rules.values())
-    per_position = 2 * config.num_layers * plan.heads.kv_per_rank * config.head_dim
+    of_heads = 2 * plan.heads.kv_per_rank * config.head_dim
+    per_position = config.num_layers * (config.family.cache_width or of_heads)
     caches = element_bytes * per_position * batch_size * max_length
     available = NEURON_TARGETS[target].hbm_bytes_by_lnc[lnc]
     if weights + caches > available:

@@ -1,5 +1,7 @@
 import contextlib
+import gzip
 import io
+import os
 import struct
 import tarfile
 from pathlib import Path
@@ -10,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuronc.errors import InputError
-from neuronc.targets.neuron.neff.reader import HEADER_BYTES, list_neff, read_neff_header
+from neuronc.targets.neuron.neff.reader import (
+    HEADER_BYTES,
+    list_neff,
+    read_neff_files,
+    read_neff_header,
+)
 
 
 def neff(files: dict[str, bytes], *, compressed: bool = True) -> bytes:
@@ -86,3 +93,68 @@ def test_any_changed_byte_reads_or_is_refused(tmp_path_factory: Any, data: st.Da
     path.write_bytes(bytes(raw))
     with contextlib.suppress(InputError):
         list_neff(path)
+
+
+def with_archive(data: bytes) -> bytes:
+    """A NEFF whose header fits ``data``."""
+    header = bytearray(neff({})[:HEADER_BYTES])
+    struct.pack_into("<Q", header, 16, len(data))
+    return bytes(header) + data
+
+
+def claiming(size: int) -> bytes:
+    """An archive with a member that says it has ``size`` bytes, and has none."""
+    member = tarfile.TarInfo("neff.json")
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
+def chained(kind: bytes, count: int) -> bytes:
+    """Headers that each announce another header."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = kind, 8
+    return (member.tobuf(tarfile.GNU_FORMAT) + b"longname".ljust(512, b"\0")) * count
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        claiming(2**62),
+        claiming(2**80),
+        gzip.compress(claiming(2**40)),
+        gzip.compress(bytes(64 * 2**20)),
+        chained(tarfile.GNUTYPE_LONGNAME, 3000),
+        gzip.compress(neff({"a": b"x" * 5000}, compressed=False)[HEADER_BYTES:])[:-4] + b"\0\0\0\0",
+    ],
+    ids=["2^62", "2^80", "2^40 packed", "bomb", "chain", "length"],
+)
+def test_archive_that_promises_more_than_it_holds_is_refused_at_once(
+    tmp_path: Path, data: bytes
+) -> None:
+    path = tmp_path / "x.neff"
+    path.write_bytes(with_archive(data))
+    with pytest.raises(InputError, match=r"x\.neff"):
+        list_neff(path)
+
+
+def test_changed_bytes_of_a_packed_archive_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.neff"
+    raw = bytearray(neff({"a": bytes(range(256)) * 40}))
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(InputError):
+        list_neff(path)
+
+
+def test_files_of_one_name_are_read_together_up_to_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "x.neff"
+    path.write_bytes(neff({"sg00/def.json": b"one", "sg01/def.json": b"two", "other": b"3"}))
+    found = read_neff_files(path, "def.json", most_bytes=6)
+    assert found == {"sg00/def.json": b"one", "sg01/def.json": b"two"}
+    assert read_neff_files(path, "def.json", most_bytes=5) == {}
+
+
+def test_a_pipe_is_no_neff(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.neff")
+    with pytest.raises(InputError, match="is not a file"):
+        read_neff_header(tmp_path / "x.neff")

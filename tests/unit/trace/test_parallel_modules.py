@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from neuronc.trace import rank_model
-from neuronc.trace.rank_model import split_vocab
+from neuronc.trace import parallel_modules
+from neuronc.trace.context import ProgramContext, running
+from neuronc.trace.parallel_modules import split_vocab
 
 
 class Scaled(torch.nn.Embedding):
@@ -18,13 +19,15 @@ class Scaled(torch.nn.Embedding):
 def test_the_ranks_embeddings_add_up_to_the_models(
     monkeypatch: pytest.MonkeyPatch, kind: type[torch.nn.Embedding]
 ) -> None:
-    monkeypatch.setattr(rank_model, "all_reduce", lambda part: part)
+    monkeypatch.setattr(parallel_modules, "all_reduce", lambda part: part)
     whole = kind(8, 4)
     total = torch.zeros(1, 8, 4)
     for rank in range(4):
         part = kind(2, 4, _weight=whole.weight[2 * rank : 2 * rank + 2].detach())
         split_vocab(part, vocab_per_rank=2)
-        part.rank = torch.tensor([rank], dtype=torch.int32)
-        total += part(torch.arange(8)[None])
+        number = torch.tensor([rank], dtype=torch.int32)
+        program = ProgramContext(positions_NS=torch.zeros(1, 8), key_length=8, rank=number)
+        with running(program):
+            total += part(torch.arange(8)[None])
 
     assert torch.equal(total, whole(torch.arange(8)[None]))

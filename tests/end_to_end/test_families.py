@@ -1,0 +1,36 @@
+"""Every family from a checkpoint of transformers' to a verified artifact, two ranks."""
+
+from pathlib import Path
+
+import pytest
+
+from neuronc.artifact.manifest import read_manifest
+from neuronc.pipeline import build
+from neuronc.recipe import Recipe
+from tests.tiny_families import COMPILED_TP, TINY_FAMILIES, random_model
+
+pytestmark = pytest.mark.slow
+
+FIRST_OF_FAMILY = {family: variant for variant, (family, _) in reversed(TINY_FAMILIES.items())}
+
+
+@pytest.mark.parametrize("tp", COMPILED_TP)
+@pytest.mark.parametrize("variant", FIRST_OF_FAMILY.values())
+def test_a_checkpoint_becomes_an_artifact_that_computes_the_same(
+    variant: str, tp: int, tmp_path: Path
+) -> None:
+    random_model(variant).save_pretrained(tmp_path / "checkpoint")
+    recipe = Recipe(
+        checkpoint=str(tmp_path / "checkpoint"),
+        tp=tp,
+        batch_size=2,
+        max_length=32,
+        prefill_buckets=(8,),
+    )
+
+    artifact = build(recipe, tmp_path / "artifact").folder
+
+    verification = dict(read_manifest(artifact).verification or {})
+    assert verification["passed"]
+    assert verification["top1_agreement"] == 1.0
+    assert set(verification["by_program"]) == {"prefill_8", "decode_32"}

@@ -1,0 +1,139 @@
+"""Families that nobody described: checked on a tiny clone first, then built like any other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuronc.errors import VerificationError
+from neuronc.families.model_config import read_model_config
+from neuronc.pipeline import build
+from neuronc.recipe import Recipe
+from neuronc.verify import clone
+from neuronc.verify.clone import check_clone, require_clone_matches
+from neuronc.verify.tiny_config import tiny_config
+from tests.tiny_models import make_checkpoint
+
+
+@pytest.fixture(scope="module")
+def glm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("glm") / "tiny", family="glm")
+
+
+def config_of(checkpoint: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text())
+    return config
+
+
+@pytest.mark.slow
+def test_a_family_without_a_file_is_built_over_two_ranks(glm: Path, tmp_path: Path) -> None:
+    recipe = Recipe(checkpoint=str(glm), tp=2, max_length=32, prefill_buckets=(8,))
+
+    built = build(recipe, tmp_path / "artifact")
+
+    assert built.manifest.verification is not None
+    assert built.manifest.verification["passed"]
+    assert built.split is not None
+    assert "gather" in {tensor.rule.role for tensor in built.split.tensors.values()}
+
+
+def test_a_clone_that_differs_ends_the_build_before_anything_is_written(
+    glm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"made": True, "error": 0.5, "phase": "decode", "layer": "model.layers.1", "reason": ""}
+    code = f"import json; print(json.dumps({found!r}))"
+    monkeypatch.setattr(clone, "_COMMAND", ("-c", code))
+    recipe = Recipe(checkpoint=str(glm), tp=2, max_length=32, prefill_buckets=(8,))
+
+    with pytest.raises(
+        VerificationError, match=r"in decode, from layer 'model\.layers\.1' on"
+    ) as told:
+        build(recipe, tmp_path / "artifact")
+
+    assert told.value.exit_code == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clone_whose_process_dies_is_told(glm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clone, "_COMMAND", ("-c", "raise SystemExit('out of luck')"))
+    config = read_model_config(config_of(glm), source="test")
+
+    with pytest.raises(VerificationError, match="cannot be run: out of luck"):
+        require_clone_matches(config, tp=2, name="test")
+
+
+def scale(layer: int) -> Callable[[Any], None]:
+    def damage(model: Any) -> None:
+        attention = model.model.layers[layer].self_attn
+        attention.scaling = attention.scaling * 1.5
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "layer"),
+    [(scale(0), "model.layers.0"), (scale(1), "model.layers.1")],
+)
+@pytest.mark.parametrize("tp", [1, 2])
+def test_the_first_layer_that_differs_is_named(
+    glm: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Any], None],
+    layer: str,
+    tp: int,
+) -> None:
+    from neuronc.trace.rank_model import build_rank_model
+
+    def damaged(*args: Any) -> Any:
+        model = build_rank_model(*args)
+        damage(model)
+        return model
+
+    monkeypatch.setattr("neuronc.trace.eager_ranks.build_rank_model", damaged)
+    found = check_clone(config_of(glm), tp=tp)
+
+    assert found.phase == "prefill"
+    assert found.layer == layer
+    assert found.error > 1e-3
+
+
+def test_the_clone_of_a_sound_family_matches(glm: Path) -> None:
+    found = check_clone(config_of(glm), tp=3)
+
+    assert found.made
+    assert found.phase == ""
+    assert 0 < found.error < clone.TOLERANCE
+
+
+def test_a_tiny_config_keeps_switches_and_shrinks_sizes() -> None:
+    config = {
+        "hidden_size": 8192,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 4,
+        "vocab_size": 128256,
+        "layer_types": ["full", "full", "sliding", "full"],
+        "sliding_window": 4096,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"},
+        "vision": {"hidden_size": 1024, "num_heads": 16},
+    }
+
+    tiny = tiny_config(config)
+
+    assert tiny == {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "vocab_size": 128,
+        "layer_types": ["full", "sliding"],
+        "sliding_window": 8,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"},
+        "vision": {"hidden_size": 64, "num_heads": 4},
+    }

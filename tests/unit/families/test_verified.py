@@ -1,0 +1,34 @@
+"""``neuronc models`` says what the tests run, no more and no less."""
+
+from pathlib import Path
+
+from neuronc.families.verified import verified
+from tests.tiny_families import COMPILED_TP, RANKS_TP, TINY_FAMILIES
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def test_every_variant_that_is_listed_is_tested_and_the_other_way_round() -> None:
+    listed = {variant: family for family, found in verified().variants.items() for variant in found}
+
+    assert listed == {variant: family for variant, (family, _) in TINY_FAMILIES.items()}
+
+
+def test_the_tp_degrees_are_those_of_the_tests() -> None:
+    checks = verified().checks
+
+    assert {name: check.tp for name, check in checks.items()} == {
+        "ranks": RANKS_TP,
+        "compiled": COMPILED_TP,
+    }
+    for name, check in checks.items():
+        text = (REPOSITORY / check.test).read_text(encoding="utf-8")
+        assert f"{name.upper()}_TP" in text
+        assert "TINY_FAMILIES" in text
+
+
+def test_every_family_with_a_file_is_tested() -> None:
+    folder = REPOSITORY / "neuronc" / "families" / "decoders"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+    assert files <= verified().variants.keys()
