@@ -32,11 +32,14 @@ def test_a_build_that_is_told_to_end_takes_its_compiler_along(
     tiny_bundle: Path, compiler: CompilerDouble, tmp_path: Path, number: signal.Signals
 ) -> None:
     compiler.tell(mode="hang")
-    command = [sys.executable, "-m", "neuronc", "compile", str(tiny_bundle), "-o", "art"]
+    # Under nohup, SIGHUP would be ignored by whatever the tests start.
+    heard = f"import signal, sys; signal.signal({number.value}, signal.SIG_DFL)"
+    argv = ["compile", str(tiny_bundle), "-o", "art"]
+    call = f"from neuronc.cli.app import main; sys.exit(main({argv!r}))"
+    command = [sys.executable, "-c", f"{heard}; {call}"]
     with subprocess.Popen(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
     ) as build:
-        started: list[psutil.Process] = []
         until = time.monotonic() + 60
         while not compiler.compiled() and time.monotonic() < until:
             time.sleep(0.1)

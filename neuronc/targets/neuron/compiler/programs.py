@@ -101,7 +101,7 @@ def compile_neffs(
         progress.stage(title, total=len(compiles), unit="programs") as stage,
         ThreadPoolExecutor(max_workers=num_parallel or default_jobs(len(compiles))) as pool,
     ):
-        futures = [pool.submit(_compile, one, context, stage) for one in compiles]
+        futures = [pool.submit(_compile_or_stop, one, context, stage) for one in compiles]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         finally:
@@ -109,8 +109,9 @@ def compile_neffs(
                 context.stop.set()
                 for future in futures:
                     future.cancel()
-        for future in done:
-            future.result()
+        errors = [error for future in done if (error := future.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, CancelledError)):
+            raise error
 
 
 def default_jobs(num_compiles: int) -> int:
@@ -133,6 +134,17 @@ def _distinct(
         args_of[key] = args
         grouped.setdefault(key, []).append(job)
     return [_Compile(key=k, args=args_of[k], jobs=tuple(found)) for k, found in grouped.items()]
+
+
+def _compile_or_stop(one: _Compile, context: _Context, stage: Stage) -> None:
+    """`_compile`; after a failure no other begins, however fast this thread is given the next."""
+    if context.stop.is_set():
+        raise CancelledError
+    try:
+        _compile(one, context, stage)
+    except BaseException:
+        context.stop.set()
+        raise
 
 
 def _compile(one: _Compile, context: _Context, stage: Stage) -> None:
