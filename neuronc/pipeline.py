@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neuronc.artifact.atomic import atomic_folder, check_output
 from neuronc.artifact.contents import make_manifest
@@ -16,7 +17,7 @@ from neuronc.artifact.manifest import (
 )
 from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.reuse import describe_request, find_reusable
-from neuronc.artifact.weights import Source, open_source, put_weights
+from neuronc.artifact.weights import Source, open_for, open_source, put_weights
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.errors import UsageError, VerificationError
 from neuronc.lower.jobs import ProgramJob, run_jobs
@@ -36,6 +37,9 @@ from neuronc.targets.neuron.preflight.fit import require_fit
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings, neuron_settings
 from neuronc.trace.program_spec import ProgramSpec, list_programs
 from neuronc.verify.clone import require_clone_matches
+
+if TYPE_CHECKING:
+    from neuronc.verify.bisect import LayerError
 
 DEFAULT_OPTIONS = CompileOptions()
 
@@ -72,7 +76,7 @@ def split(
     """Split ``recipe``'s checkpoint over its ranks into the new folder ``out_dir``."""
     _check_places(recipe, out_dir, None)
     check_output(out_dir, overwrite=overwrite)
-    checkpoint = open_any_checkpoint(recipe.checkpoint, revision=recipe.revision)
+    checkpoint = open_for(recipe)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         return split_checkpoint(
             checkpoint,
@@ -201,6 +205,16 @@ def verify(
     return _record_verification(folder, checkpoint, progress, on=on)
 
 
+def bisect(
+    folder: Path, checkpoint_source: str | None, *, progress: Progress = SILENT
+) -> "list[LayerError]":
+    """Every layer of an artifact against transformers'; see `neuronc.verify.bisect`."""
+    from neuronc.verify.bisect import bisect_artifact
+
+    checkpoint = open_any_checkpoint(checkpoint_source) if checkpoint_source else None
+    return bisect_artifact(folder, checkpoint=checkpoint, progress=progress)
+
+
 def _record_verification(
     folder: Path, checkpoint: Checkpoint | None, progress: Progress, *, on: Place = "cpu"
 ) -> tuple[Manifest, VerificationError | None]:
@@ -272,6 +286,7 @@ def _specs(recipe: Recipe) -> tuple[ProgramSpec, ...]:
         max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
         prefill_buckets=recipe.prefill_buckets,
         decode_buckets=recipe.decode_buckets,
+        embed_buckets=recipe.buckets,
     )
 
 

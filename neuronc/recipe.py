@@ -10,19 +10,29 @@ from typing import Any, Literal, get_args
 from neuronc.errors import InputError, UsageError
 
 DtypeChoice = Literal["auto", "f32", "bf16", "f16"]
+TaskChoice = Literal["auto", "generate", "embed"]
+PoolingChoice = Literal["mean", "cls"]
 TargetName = Literal["cpu", "inf2", "trn1", "trn1n", "trn2", "trn3"]
 Place = Literal["target", "cpu"]
 """Where to run: on what an artifact was compiled for, or its programs on this machine's CPU."""
 
 DTYPE_CHOICES: tuple[str, ...] = get_args(DtypeChoice)
 TARGET_NAMES: tuple[str, ...] = get_args(TargetName)
+TASK_CHOICES: tuple[str, ...] = get_args(TaskChoice)
+POOLING_CHOICES: tuple[str | None, ...] = (*get_args(PoolingChoice), None)
 
 _INTS = ("tp", "batch_size", "max_length", "lnc")
 _LARGEST = 2**31 - 1  # positions are i32
 _MAX_RECIPE_BYTES = 1_000_000
-_INT_LISTS = ("prefill_buckets", "decode_buckets")
+_INT_LISTS = ("prefill_buckets", "decode_buckets", "buckets")
 _LISTS = {**dict.fromkeys(_INT_LISTS, int), "cc_args": str}
-_CHOICES = {"dtype": DTYPE_CHOICES, "target": TARGET_NAMES}
+_CHOICES = {
+    "dtype": DTYPE_CHOICES,
+    "target": TARGET_NAMES,
+    "task": TASK_CHOICES,
+    "pooling": POOLING_CHOICES,
+}
+_BOOLS = ("normalize",)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -33,11 +43,16 @@ class Recipe:
     Attributes:
         checkpoint: Local path, Hub id, ``.gguf`` file or ``package:NAME/FILE``.
         revision: Branch, tag or commit of a Hub id.
+        task: One of `TASK_CHOICES`; auto embeds with encoders and generates with decoders.
         tp: Tensor-parallel degree, the number of ranks.
-        batch_size: Slots of the decode programs.
-        max_length: Tokens a slot's KV cache holds; None leaves it to the model's positions.
+        batch_size: Slots of the decode programs, or texts that are embedded together.
+        max_length: Tokens a slot's KV cache holds, or a text may have; None leaves it to the
+            model's positions.
         prefill_buckets: Prompt lengths to compile for, ascending; empty leaves it to the build.
         decode_buckets: KV cache lengths to compile decode for, ascending; empty as above.
+        buckets: Text lengths to compile for when embedding, ascending; empty as above.
+        pooling: One of `POOLING_CHOICES`; None leaves it to the checkpoint.
+        normalize: Whether embeddings have length 1; None leaves it to the checkpoint.
         dtype: One of `DTYPE_CHOICES`.
         target: One of `TARGET_NAMES`.
         lnc: Logical core size of a Neuron target; None is the target's own.
@@ -47,11 +62,15 @@ class Recipe:
 
     checkpoint: str
     revision: str | None = None
+    task: str = "auto"
     tp: int = 1
     batch_size: int = 1
     max_length: int | None = None
     prefill_buckets: tuple[int, ...] = ()
     decode_buckets: tuple[int, ...] = ()
+    buckets: tuple[int, ...] = ()
+    pooling: str | None = None
+    normalize: bool | None = None
     dtype: str = "auto"
     target: str = "cpu"
     lnc: int | None = None
@@ -142,15 +161,20 @@ def _wrong_type(table: dict[str, Any]) -> _Problem:
             item = _LISTS[key]
             expected, found = f"list of {item.__name__}", _list_type(value, item)
         else:
-            expected, found = ("int" if key in _INTS else "str"), type(value).__name__
+            expected, found = _expected(key), type(value).__name__
         if found != expected:
             example = _EXAMPLES[expected].format(key=key)
             return f"{key}: expected {expected}, found {found}", f"write {example}"
     return None
 
 
+def _expected(key: str) -> str:
+    return "int" if key in _INTS else "bool" if key in _BOOLS else "str"
+
+
 _EXAMPLES = {
     "int": "{key} = 2",
+    "bool": "{key} = true",
     "str": '{key} = "..."',
     "list of int": "{key} = [32]",
     "list of str": '{key} = ["--..."]',
@@ -185,7 +209,8 @@ def _impossible_value(recipe: Recipe) -> _Problem:
             return f"{key} is {value}; expected 1 to {_LARGEST}", f"change {key}"
     for key, choices in _CHOICES.items():
         if getattr(recipe, key) not in choices:
-            return f"{key} is {getattr(recipe, key)!r}", f"choose one of {', '.join(choices)}"
+            named = ", ".join(choice for choice in choices if choice is not None)
+            return f"{key} is {getattr(recipe, key)!r}", f"choose one of {named}"
     problems = [
         _impossible_buckets(key, getattr(recipe, key), recipe.max_length) for key in _INT_LISTS
     ]
@@ -193,6 +218,8 @@ def _impossible_value(recipe: Recipe) -> _Problem:
 
 
 def _misplaced(recipe: Recipe) -> _Problem:
+    if recipe.task == "embed" and (recipe.prefill_buckets or recipe.decode_buckets):
+        return "prefill and decode buckets are for generating", "pass --buckets to embed"
     for key in ("lnc", "cc_args"):
         if recipe.target == "cpu" and getattr(recipe, key):
             return f"{key} is for Neuron targets, and the target is cpu", "choose a Neuron target"

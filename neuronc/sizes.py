@@ -9,6 +9,9 @@ from neuronc.recipe import Recipe
 DEFAULT_MAX_LENGTH = 2048
 """Cache positions per slot where neither the user nor the model says less."""
 DEFAULT_PREFILL_BUCKETS = (32, 128, 512)
+DEFAULT_TEXT_LENGTH = 512
+"""Longest text to embed where neither the user nor the model says less."""
+DEFAULT_EMBED_BUCKETS = (32, 128)
 
 
 def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
@@ -18,6 +21,8 @@ def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
         PlanError: max length beyond the model's positions, or beyond those up to which its rotary
             frequencies stay as they are; or a bucket beyond max length.
     """
+    if config.embedding is not None:
+        return _complete_embed(recipe, config)
     positions = config.max_positions or DEFAULT_MAX_LENGTH
     fixed = config.fixed_rope_positions or positions
     max_length = recipe.max_length or min(positions, fixed, DEFAULT_MAX_LENGTH)
@@ -41,3 +46,18 @@ def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
     if decode[-1] < max_length:
         decode = (*decode, max_length)  # the last positions need a program too
     return replace(recipe, max_length=max_length, prefill_buckets=prefill, decode_buckets=decode)
+
+
+def _complete_embed(recipe: Recipe, config: ModelConfig) -> Recipe:
+    if recipe.prefill_buckets or recipe.decode_buckets:
+        message = "prefill and decode buckets are for generating, and the model is an encoder"
+        raise PlanError(message, hint="pass --buckets")
+    positions = config.max_positions or DEFAULT_TEXT_LENGTH
+    asked = recipe.buckets[-1] if recipe.buckets else min(positions, DEFAULT_TEXT_LENGTH)
+    max_length = recipe.max_length or asked
+    if max_length > positions:
+        message = f"max length {max_length} is beyond the model's {positions} positions"
+        raise PlanError(message, hint=f"pass --max-length {positions} or less")
+    buckets = recipe.buckets or DEFAULT_EMBED_BUCKETS
+    kept = tuple(bucket for bucket in buckets if bucket < max_length)
+    return replace(recipe, max_length=max_length, buckets=(*kept, max_length))

@@ -58,7 +58,7 @@ def lower_clone(config: dict[str, Any], tp: int) -> None:
     from neuronc.families.model_config import read_model_config
     from neuronc.lower.finish_stablehlo import finish_stablehlo
     from neuronc.lower.ir_dump import IRDump
-    from neuronc.lower.torch_to_stablehlo import exported_to_stablehlo
+    from neuronc.lower.torch_to_stablehlo import traced_to_stablehlo
     from neuronc.parallel.plan import plan_parallelism
     from neuronc.trace.meta_model import parameter_shapes
     from neuronc.trace.program_spec import list_programs
@@ -70,7 +70,7 @@ def lower_clone(config: dict[str, Any], tp: int) -> None:
     specs = list_programs(batch_size=2, max_length=24, prefill_buckets=(8,), decode_buckets=(24,))
     for spec in specs:
         traced = trace_program(clone, plan, spec, dtype="f32")
-        finish_stablehlo(exported_to_stablehlo(traced.exported, IRDump(None)), tp=tp)
+        finish_stablehlo(traced_to_stablehlo(traced, IRDump(None)), tp=tp)
 
 
 def one_line(text: str) -> str:

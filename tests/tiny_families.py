@@ -238,3 +238,62 @@ def random_model(variant: str) -> Any:
             is_scale = "norm" in name or ".ln_" in name
             parameter.copy_(noise * 0.1 + 1.0 if is_scale else noise * 0.3)
     return model.eval()
+
+
+_ENCODER: dict[str, Any] = {**_NO_HEAD_DIM, "type_vocab_size": 2, "pad_token_id": 1}
+
+TINY_ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("bert", _ENCODER),
+    "roberta": ("roberta", _ENCODER),
+    "xlm-roberta": ("xlm-roberta", _ENCODER),
+    "camembert": ("camembert", _ENCODER),
+    "distilbert": (
+        "distilbert",
+        _old(
+            hidden_size="dim",
+            num_attention_heads="n_heads",
+            num_hidden_layers="n_layers",
+            intermediate_size="hidden_dim",
+        ),
+    ),
+    "albert": ("albert", {**_ENCODER, "embedding_size": 20, "num_hidden_groups": 1}),
+    "mpnet": ("mpnet", _ENCODER),
+    "modernbert": (
+        "modernbert",
+        {
+            **_NO_HEAD_DIM,
+            "local_attention": 8,
+            "global_attn_every_n_layers": 2,
+            "cls_token_id": 1,
+            "sep_token_id": 2,
+        },
+    ),
+}
+"""As `TINY_FAMILIES`, for encoders."""
+
+
+def random_encoder(variant: str) -> Any:
+    """The encoder of ``variant``, seeded, with eager attention and without a pooler."""
+    import torch
+
+    from neuronc.trace.meta_model import build_model
+
+    generator = torch.Generator().manual_seed(7)
+    config = encoder_config(variant)
+    model = build_model(config, dtype=torch.float32, attention="eager")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise * 0.1 + 1.0 if "norm" in name.lower() else noise * 0.3)
+    return model
+
+
+def encoder_config(variant: str, *, pooling: str = "mean", normalize: bool = True) -> Any:
+    """config.json of ``variant``, told how to embed."""
+    from transformers import AutoConfig
+
+    from neuronc.families.embedding import Embedding, with_embedding
+
+    model_type, fields = TINY_ENCODERS[variant]
+    how = Embedding(pooling=pooling, normalize=normalize)  # type: ignore[arg-type]
+    return with_embedding(AutoConfig.for_model(model_type, **fields).to_dict(), how)

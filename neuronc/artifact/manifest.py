@@ -58,7 +58,7 @@ class Manifest:
         max_length: Cache positions per slot.
         dtype: Element type of weights and arithmetic.
         target: What the programs were compiled for.
-        programs: Prefill first, small buckets first.
+        programs: Prefill first, small buckets first; or embed alone.
         tool_versions: Versions of what made the programs.
         host: What the executables need of the machine that opens them.
         neuron: For a Neuron target: logical core size, compiler version and flags (None before the
@@ -91,6 +91,16 @@ class Manifest:
     def decode_buckets(self) -> tuple[int, ...]:
         """Cache lengths there is a decode program for, ascending."""
         return tuple(p.bucket for p in self.programs if p.phase == "decode")
+
+    @property
+    def embed_buckets(self) -> tuple[int, ...]:
+        """Text lengths there is an embed program for, ascending."""
+        return tuple(p.bucket for p in self.programs if p.phase == "embed")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the programs embed texts; they generate text otherwise."""
+        return bool(self.embed_buckets)
 
     @property
     def lnc(self) -> int:
@@ -178,6 +188,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
         "max_length": manifest.max_length,
         "prefill_buckets": list(manifest.prefill_buckets),
         "decode_buckets": list(manifest.decode_buckets),
+        **({"embed_buckets": list(manifest.embed_buckets)} if manifest.embeds else {}),
         "dtype": manifest.dtype,
         "target": manifest.target,
         "tool_versions": dict(manifest.tool_versions),

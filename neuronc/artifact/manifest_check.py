@@ -7,14 +7,14 @@ astray: every number is bounded, every name is plain.
 import re
 from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from neuronc.checkpoint.paths import check_listed_paths
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES
 from neuronc.recipe import TARGET_NAMES
 from neuronc.targets.neuron.chips import NEURON_TARGETS
 from neuronc.targets.neuron.compiler.command import are_args_of, is_plain_word
-from neuronc.trace.program_spec import Phase, TensorSpec
+from neuronc.trace.program_spec import PHASES, TensorSpec
 
 if TYPE_CHECKING:
     from neuronc.artifact.manifest import Manifest, ProgramEntry
@@ -66,11 +66,13 @@ def _check_neuron(manifest: "Manifest") -> None:
 
 def _check_args(args: object, manifest: "Manifest") -> None:
     _check(isinstance(args, dict), "neuron.args", args)
-    for phase in get_args(Phase):
-        found = args.get(phase) if isinstance(args, dict) else None
+    needed = {entry.phase for entry in manifest.programs}
+    told = set(args) if isinstance(args, dict) else set()
+    _check(needed <= told <= set(PHASES), "neuron.args", sorted(map(str, told)))
+    for phase, found in args.items() if isinstance(args, dict) else ():
         _check(_is_words(found), f"neuron.args.{phase}", found)
-        told = found if isinstance(found, list) else []
-        is_ours = are_args_of(told, target=manifest.target, lnc=manifest.lnc)
+        words = found if isinstance(found, list) else []
+        is_ours = are_args_of(words, target=manifest.target, lnc=manifest.lnc)
         _check(is_ours, f"neuron.args.{phase}", found)
 
 
@@ -86,10 +88,12 @@ def _is_words(found: object) -> bool:
 
 def _check_together(manifest: "Manifest") -> None:
     """The programs are different ones of one model."""
-    buckets = (manifest.prefill_buckets, manifest.decode_buckets)
+    steps = (manifest.prefill_buckets, manifest.decode_buckets)
+    buckets = (manifest.embed_buckets,) if manifest.embeds else steps
+    _check(not manifest.embeds or steps == ((), ()), "programs", "of two tasks")
     for found in buckets:
         _check(bool(found) and list(found) == sorted(set(found)), "buckets", buckets)
-    _check(manifest.decode_buckets[-1] == manifest.max_length, "max_length", manifest.max_length)
+    _check(buckets[-1][-1] == manifest.max_length, "max_length", manifest.max_length)
     kept = [[t for t in entry.signature.inputs if t.kind != "data"] for entry in manifest.programs]
     _check(kept.count(kept[0]) == len(kept), "inputs", "weights that differ between programs")
     check_listed_paths([file.path for file in manifest.files])
@@ -104,7 +108,7 @@ def _check_file(file: "FileDigest") -> None:
 
 
 def _check_program(entry: "ProgramEntry", manifest: "Manifest") -> None:
-    is_phase = isinstance(entry.phase, str) and entry.phase in get_args(Phase)
+    is_phase = isinstance(entry.phase, str) and entry.phase in PHASES
     _check(is_phase, "programs.phase", entry.phase)
     _check_size("programs.bucket", entry.bucket)
     _check(entry.bucket <= manifest.max_length, "programs.bucket", entry.bucket)

@@ -195,7 +195,6 @@ def _flags_of(manifest: Manifest) -> CompilerArgs:
     args = neuron["args"]
     return CompilerArgs(
         lnc=manifest.lnc,
-        prefill=tuple(args["prefill"]),
-        decode=tuple(args["decode"]),
+        by_phase={phase: tuple(found) for phase, found in args.items()},
         env_args=tuple(neuron.get("neuron_cc_flags", ())),
     )

@@ -1,7 +1,7 @@
 """Where an artifact's weights come from: a checkpoint to split, a split folder, or config alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuronc.artifact.link import link_files
@@ -9,6 +9,7 @@ from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.config_only import ConfigOnly, declared_dtype, open_config_only
 from neuronc.checkpoint.folder import has_weights, read_config
+from neuronc.checkpoint.sentence import config_for
 from neuronc.checkpoint.source import portable_source, resolve_source
 from neuronc.errors import PlanError
 from neuronc.families.model_config import ModelConfig, read_model_config
@@ -102,7 +103,7 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
     lacks_weights = path.is_dir() and not has_weights(path) and not is_nxdi_folder(path)
     if config_only or (lower_only and lacks_weights):
         return _config_source(recipe)
-    checkpoint = open_any_checkpoint(recipe.checkpoint, revision=recipe.revision)
+    checkpoint = open_for(recipe)
     config = read_model_config(checkpoint.config, source=checkpoint.source)
     checkpoint = named_as_model(checkpoint, config)
     infos = model_tensors(checkpoint, config)
@@ -114,6 +115,12 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
         shapes={name: info.shape for name, info in infos.items()},
         checkpoint=checkpoint,
     )
+
+
+def open_for(recipe: Recipe) -> Checkpoint:
+    """The checkpoint that ``recipe`` names, its config told the task; errors as `open_source`."""
+    checkpoint = open_any_checkpoint(recipe.checkpoint, revision=recipe.revision)
+    return replace(checkpoint, config=config_for(recipe, checkpoint.config, checkpoint.path))
 
 
 def put_weights(source: Source, weights_dir: Path, progress: Progress) -> SplitManifest | None:
@@ -158,6 +165,7 @@ def _split_source(recipe: Recipe) -> Source:
 
 def _config_source(recipe: Recipe) -> Source:
     found = open_config_only(recipe.checkpoint, revision=recipe.revision)
+    found = replace(found, config=config_for(recipe, found.config, found.path))
     name = portable_source(recipe.checkpoint)
     return Source(
         name=name,

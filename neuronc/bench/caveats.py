@@ -28,7 +28,7 @@ def find_caveats(
     ``environment`` was read before the run; ``warm_steps`` are the steps of the warm-up.
     """
     return (
-        *_busy_machine(environment),
+        *busy_machine(environment),
         *_cold_programs(timeline, warm_steps),
         *_slow_first_steps(timeline),
         *_few_samples(timeline, workload),
@@ -38,7 +38,8 @@ def find_caveats(
     )
 
 
-def _busy_machine(environment: Environment) -> Iterator[str]:
+def busy_machine(environment: Environment) -> Iterator[str]:
+    """Whether the machine had other work."""
     load, threads = environment.get("load_average_1min"), environment.get("threads_visible")
     if isinstance(load, float) and isinstance(threads, int) and load > threads:
         yield (

@@ -35,10 +35,10 @@ def measure_device(
 
 
 def _data(entry: ProgramEntry) -> list[Any]:
-    """Inputs that keep every index in its bounds; a prefill's bucket is full."""
+    """Inputs that keep every index in its bounds; a prefill's bucket is full, and texts are."""
     data = []
     for tensor in entry.signature.inputs:
         if tensor.kind == "data":
-            value = entry.bucket if tensor.name == "length" else 0
+            value = entry.bucket if tensor.name in ("length", "lengths") else 0
             data.append(np.full(tensor.shape, value, dtype=numpy_dtype(DTYPES[tensor.dtype])))
     return data

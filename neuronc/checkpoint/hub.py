@@ -10,6 +10,7 @@ _METADATA = ("*.json", *(name for name in COMPANIONS if not name.endswith(".json
 _SAFETENSORS = ("model.safetensors", "model-*.safetensors")
 _TORCH = ("pytorch_model.bin", "pytorch_model-*.bin")
 _SUBFOLDERS = ("*/*",)  # a pattern's * also matches slashes
+_POOLING = ("*_Pooling/config.json",)
 
 
 def download(repository: str, *, revision: str | None, weights: bool) -> Path:
@@ -23,14 +24,27 @@ def download(repository: str, *, revision: str | None, weights: bool) -> Path:
         PlanError: The disk is full.
     """
     if not weights:
-        return _snapshot(repository, revision, _METADATA)
+        return _with_pooling(_snapshot(repository, revision, _METADATA), repository, revision)
     folder = _snapshot(repository, revision, (*_METADATA, *_SAFETENSORS))
     if any(folder.glob("model*.safetensors")):
-        return folder
-    return _snapshot(repository, revision, (*_METADATA, *_TORCH))
+        return _with_pooling(folder, repository, revision)
+    folder = _snapshot(repository, revision, (*_METADATA, *_TORCH))
+    return _with_pooling(folder, repository, revision)
 
 
-def _snapshot(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def _with_pooling(folder: Path, repository: str, revision: str | None) -> Path:
+    """A sentence encoder's pooling lies in a folder below; see `neuronc.checkpoint.sentence`."""
+    if (folder / "modules.json").is_file():
+        _snapshot(repository, revision, _POOLING, ignored=())
+    return folder
+
+
+def _snapshot(
+    repository: str,
+    revision: str | None,
+    patterns: tuple[str, ...],
+    ignored: tuple[str, ...] = _SUBFOLDERS,
+) -> Path:
     import huggingface_hub
 
     try:
@@ -38,7 +52,7 @@ def _snapshot(repository: str, revision: str | None, patterns: tuple[str, ...]) 
             repository,
             revision=revision,
             allow_patterns=list(patterns),
-            ignore_patterns=list(_SUBFOLDERS),
+            ignore_patterns=list(ignored),
         )
     except Exception as error:  # the HTTP library below, and so its errors, differ by version
         at = f"{repository}@{revision}" if revision else repository

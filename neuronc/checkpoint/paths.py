@@ -35,6 +35,24 @@ def contained_file(folder: Path, name: str, *, named_by: str = "") -> Path:
     return path
 
 
+def path_below(folder: Path, name: str) -> Path:
+    """The path of ``name``, with ``/`` between its parts, below ``folder``; it need not exist.
+
+    Raises:
+        InputError: ``name`` is no plain path, or leads through a link to a place outside ``folder``.
+    """
+    path = folder / name
+    try:
+        check_listed_paths([name])
+    except ValueError as error:
+        message = f"{folder}: {error}"
+        raise InputError(message, hint="download the checkpoint again") from error
+    if not Path(os.path.realpath(path)).is_relative_to(_root(folder)):
+        message = f"{path} is a link to a place outside {folder}"
+        raise InputError(message, hint="replace the link by the file itself")
+    return path
+
+
 def check_listed_paths(paths: Sequence[str]) -> None:
     """Check the paths that a manifest lists, before anything is read or written at one.
 

@@ -3,17 +3,22 @@
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
 from neuronc.cli.output import Report
 
+if TYPE_CHECKING:
+    from neuronc.progress import Progress
+    from neuronc.runtime.session import Session
+
 EXAMPLES = (
     "neuronc bench artifact --prompt-tokens 32 --new-tokens 32 --requests 8",
     "neuronc bench artifact --concurrency 4 --requests 64 --json > bench.json",
 )
+_MIN_CALLS = 20  # of an encoder's programs, which have no requests
 
 
 def bench(
@@ -43,7 +48,10 @@ def bench(
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Measure latency and throughput of an artifact."""
+    """Measure latency and throughput of an artifact.
+
+    An encoder's: every bucket with one text and with a full batch, --requests calls of each.
+    """
     from neuronc.artifact.manifest import WEIGHTS_DIR
     from neuronc.bench.device import measure_device
     from neuronc.bench.run import run_benchmark
@@ -68,6 +76,8 @@ def bench(
         artifact, on=on or "target", rank_processes=rank_processes, progress=progress
     )
     with closing(opened) as session:
+        if session.manifest.embeds:
+            return _bench_embeddings(session, artifact, requests, seed, progress)
         result = run_benchmark(
             session,
             Engine,
@@ -78,7 +88,30 @@ def bench(
             forbidden_ids=stop_token_ids(artifact / WEIGHTS_DIR),
             progress=progress,
         )
-        device = measure_device(session, progress=progress)
+        return _report(session, result, measure_device(session, progress=progress))
+
+
+def _bench_embeddings(
+    session: "Session", artifact: Path, num_calls: int, seed: int, progress: "Progress"
+) -> Report:
+    from neuronc.artifact.manifest import WEIGHTS_DIR
+    from neuronc.bench.device import measure_device
+    from neuronc.bench.embeddings import bench_embeddings
+    from neuronc.checkpoint.folder import read_config
+    from neuronc.families.model_config import read_model_config
+
+    config = read_model_config(read_config(artifact / WEIGHTS_DIR), source=str(artifact))
+    result = bench_embeddings(
+        session,
+        vocab_size=config.vocab_size,
+        num_calls=max(num_calls, _MIN_CALLS),
+        seed=seed,
+        progress=progress,
+    )
+    return _report(session, result, measure_device(session, progress=progress))
+
+
+def _report(session: "Session", result: Any, device: Any) -> Report:
     verified = bool((session.manifest.verification or {}).get("passed"))
     data = {**result.to_dict(), "verified": verified, "device": device}
     warnings = result.warnings if verified else (*result.warnings, "this artifact is unverified")

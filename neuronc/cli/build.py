@@ -64,6 +64,7 @@ def report_built(command: str, built: "Built") -> Report:
         "max_length": manifest.max_length,
         "prefill_buckets": list(manifest.prefill_buckets),
         "decode_buckets": list(manifest.decode_buckets),
+        "embed_buckets": list(manifest.embed_buckets),
         "programs": [program.name for program in manifest.programs],
         "weights": None if built.split is None else describe_split(built.split),
         "neuron": manifest.neuron,
@@ -97,7 +98,9 @@ def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str
         "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
         **neuron,
         "programs": ", ".join(program.name for program in manifest.programs),
-        "slots": f"{manifest.batch_size} of {manifest.max_length} tokens",
+        ("texts" if manifest.embeds else "slots"): (
+            f"{manifest.batch_size} of {manifest.max_length} tokens"
+        ),
         "digest": manifest.digest[:16],
         "took": took,
         "verification": describe_verification(manifest.verification),

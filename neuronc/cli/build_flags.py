@@ -14,15 +14,19 @@ from neuronc.cli.options import (
     DecodeBucketsOption,
     DtypeOption,
     DumpIrOption,
+    EmbedBucketsOption,
     JsonFlag,
     MaxLengthOption,
+    NormalizeOption,
     NoVerifyFlag,
     OutOption,
     OverwriteFlag,
+    PoolingOption,
     PrefillBucketsOption,
     QuietFlag,
     RevisionOption,
     TargetOption,
+    TaskOption,
     TpOption,
     at_least_one,
     positive_seconds,
@@ -30,8 +34,8 @@ from neuronc.cli.options import (
 from neuronc.cli.output import Report
 
 _RECIPE = (
-    "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "dtype", "target",
-    "lnc", "revision", "out",
+    "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
+    "pooling", "normalize", "dtype", "target", "lnc", "revision", "out",
 )  # fmt: skip
 
 LncOption = Annotated[
@@ -85,11 +89,15 @@ class BuildFlags:
     """What the command line said; None and False where it said nothing."""
 
     out: OutOption = None
+    task: TaskOption = None
     tp: TpOption = None
     batch_size: BatchSizeOption = None
     max_length: MaxLengthOption = None
     prefill_buckets: PrefillBucketsOption = None
     decode_buckets: DecodeBucketsOption = None
+    buckets: EmbedBucketsOption = None
+    pooling: PoolingOption = None
+    normalize: NormalizeOption = None
     dtype: DtypeOption = None
     target: TargetOption = None
     revision: RevisionOption = None
@@ -131,7 +139,9 @@ class BuildFlags:
 
     def given(self) -> list[str]:
         """The options that were given, as they are written."""
-        named = [field.name for field in fields(self) if getattr(self, field.name)]
+        named = [f.name for f in fields(self) if getattr(self, f.name) not in (None, False, [])]
+        if self.normalize is False:
+            named.append("no_normalize")
         return [
             f"--{n.replace('_', '-').rstrip('-')}" for n in named if n not in ("quiet", "json_")
         ]

@@ -58,6 +58,7 @@ def generate(
         artifact, on=on or "target", rank_processes=rank_processes, progress=progress
     )
     with closing(opened) as session:
+        session.require(embeds=False)
         answers = _answer(
             session,
             artifact,

@@ -56,7 +56,7 @@ def _artifact(folder: Path) -> Found:
         {
             "name": program.name,
             "inputs": dict(Counter(tensor.kind for tensor in program.signature.inputs)),
-            "logits": list(program.signature.outputs[0].shape),
+            program.signature.outputs[0].name: list(program.signature.outputs[0].shape),
             "size_bytes": sizes[f"programs/{program.name}"],
         }
         for program in manifest.programs

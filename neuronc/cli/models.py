@@ -10,7 +10,7 @@ from neuronc.cli.options import JsonFlag, QuietFlag
 from neuronc.cli.output import Report
 
 if TYPE_CHECKING:
-    from neuronc.families.verified import Verified
+    from neuronc.families.verified import Task, Verified
 
 EXAMPLES = (
     "neuronc models",
@@ -34,37 +34,43 @@ def models(
     from neuronc.families.verified import find_verified, verified
 
     known = verified()
-    shown = known.variants if name is None else {name: find_verified(name)}
+    shown = known.families() if name is None else {name: find_verified(name)}
     data: dict[str, object] = {
-        "checks": {key: asdict(check) for key, check in known.checks.items()},
-        "families": {family: _about(family, shown[family]) for family in shown},
+        "checks": {
+            task: {key: asdict(check) for key, check in checks.items()}
+            for task, checks in known.checks.items()
+        },
+        "families": {family: _about(family, *found) for family, found in shown.items()},
     }
-    draw = _draw_list(known) if name is None else _draw_one(name, known)
+    draw = _draw_list(known) if name is None else _draw_one(name, *shown[name], known)
     return Report(command="models", data=data, text=draw)
 
 
-def _about(family: str, variants: tuple[str, ...]) -> dict[str, Any]:
-    return {"variants": list(variants), "about": _words(family), "plan": _plan(family)}
+def _about(family: str, task: "Task", variants: tuple[str, ...]) -> dict[str, Any]:
+    about, plan = _words(family, task), _plan(family, task)
+    return {"task": task, "variants": list(variants), "about": about, "plan": plan}
 
 
-def _words(family: str) -> str:
+def _words(family: str, task: "Task") -> str:
     """What the family's file says of it; empty for one without a file."""
-    from neuronc.families.find import own_file
-
-    describe = own_file(family)
+    describe = _own_file(family, task)
     if describe is None:
         return ""
-    import sys
+    import importlib
 
-    words = sys.modules[describe.__module__].__doc__ or ""
+    words = importlib.import_module(describe).__doc__ or ""
     return " ".join(words.split("\n\n")[0].split())
 
 
-def _plan(family: str) -> str:
-    from neuronc.families.find import own_file
+def _plan(family: str, task: "Task") -> str:
+    own = _own_file(family, task)
+    return own.replace(".", "/") + ".py" if own else "transformers' tensor-parallel plan"
 
-    own = own_file(family)
-    return own.__module__.replace(".", "/") + ".py" if own else "transformers' tensor-parallel plan"
+
+def _own_file(family: str, task: "Task") -> str | None:
+    from neuronc.families.find import file_of
+
+    return file_of(family, embeds=task == "embed")
 
 
 def _degrees(tp: tuple[int, ...]) -> str:
@@ -77,32 +83,40 @@ def _draw_list(known: "Verified") -> Callable[[Any], None]:
         from rich.table import Table
 
         table = Table()
-        for title in ("family", *(f"{name}, tp" for name in known.checks), "variants"):
+        for title in ("family", "task", *_tp_titles(known), "variants"):
             table.add_column(title, no_wrap=title != "variants")
-        degrees = [_degrees(check.tp) for check in known.checks.values()]
-        for family, variants in known.variants.items():
+        for family, (task, variants) in known.families().items():
+            degrees = [_degrees(check.tp) for check in known.checks[task].values()]
             others = [variant.removeprefix(f"{family}, ") for variant in variants[1:]]
-            table.add_row(family, *degrees, "; ".join(others))
+            table.add_row(family, task, *degrees, "; ".join(others))
         console.print(table)
-        console.print(f"{len(known.variants)} families; each check against transformers:")
-        for name, check in known.checks.items():
-            console.print(f"  {name}: {check.how} ({check.test})", soft_wrap=True)
+        console.print(f"{len(known.families())} families; each check against transformers:")
+        for task, checks in known.checks.items():
+            for name, check in checks.items():
+                console.print(f"  {task}, {name}: {check.how} ({check.test})", soft_wrap=True)
 
     return draw
 
 
-def _draw_one(family: str, known: "Verified") -> Callable[[Any], None]:
+def _tp_titles(known: "Verified") -> list[str]:
+    return [f"{name}, tp" for name in known.checks["generate"]]
+
+
+def _draw_one(
+    family: str, task: "Task", variants: tuple[str, ...], known: "Verified"
+) -> Callable[[Any], None]:
     def draw(console: Any) -> None:
         from neuronc.cli.tables import draw_pairs
 
         pairs: Mapping[str, str] = {
             "family": family,
-            "about": _words(family) or "nothing beyond transformers' own plan",
-            "plan": _plan(family),
-            "variants": "; ".join(known.variants[family]),
+            "task": task,
+            "about": _words(family, task) or "nothing beyond transformers' own plan",
+            "plan": _plan(family, task),
+            "variants": "; ".join(variants),
             **{
                 name: f"at tp {_degrees(check.tp)}: {check.how} ({check.test})"
-                for name, check in known.checks.items()
+                for name, check in known.checks[task].items()
             },
         }
         draw_pairs(console, pairs)

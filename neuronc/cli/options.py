@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from neuronc.errors import UsageError
-from neuronc.recipe import DtypeChoice, Place, TargetName
+from neuronc.recipe import DtypeChoice, Place, PoolingChoice, TargetName, TaskChoice
 
 
 class BucketList(tuple[int, ...]):
@@ -90,6 +90,30 @@ PrefillBucketsOption = Annotated[
         metavar="N,N,...",
         parser=partial(parse_buckets, "--prefill-buckets"),
         help="Prompt lengths to compile for.",
+    ),
+]
+EmbedBucketsOption = Annotated[
+    BucketList | None,
+    typer.Option(
+        "--buckets",
+        metavar="N,N,...",
+        parser=partial(parse_buckets, "--buckets"),
+        help="Text lengths to embed (default 32,128 and the max length).",
+    ),
+]
+TaskOption = Annotated[
+    TaskChoice | None,
+    typer.Option("--task", help="Default auto: encoders embed, decoders generate."),
+]
+PoolingOption = Annotated[
+    PoolingChoice | None,
+    typer.Option("--pooling", help="Of token outputs (default: the checkpoint's, or mean)."),
+]
+NormalizeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--normalize/--no-normalize",
+        help="Embeddings of length 1 (default: as the checkpoint says, or so).",
     ),
 ]
 DecodeBucketsOption = Annotated[

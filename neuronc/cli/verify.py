@@ -1,16 +1,20 @@
 """neuronc verify: an artifact against the original model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neuronc.cli.options import JsonFlag, OnOption, QuietFlag
 from neuronc.cli.output import Report
 
+if TYPE_CHECKING:
+    from neuronc.verify.bisect import LayerError
+
 EXAMPLES = (
-    "neuronc verify artifact",
+    "neuronc verify artifact --bisect",
     "neuronc verify artifact --checkpoint org/model --json",
 )
 
@@ -26,11 +30,15 @@ def verify(
             help="Compare with this checkpoint instead of the rank shards put together.",
         ),
     ] = None,
+    bisect: Annotated[
+        bool,
+        typer.Option("--bisect", help="Compare every layer's output as well: where does it begin?"),
+    ] = False,
     on: OnOption = None,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Compare an artifact's logits with transformers'.
+    """Compare an artifact's logits, or embeddings, with transformers'.
 
     A Neuron artifact's programs run on the CPU unless --on target is given. The result is recorded
     in the artifact's manifest.
@@ -38,17 +46,24 @@ def verify(
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
-    manifest, error = pipeline.verify(
-        artifact, checkpoint, on=on or "cpu", progress=make_progress(quiet)
-    )
+    progress = make_progress(quiet)
+    manifest, error = pipeline.verify(artifact, checkpoint, on=on or "cpu", progress=progress)
     found = manifest.verification or {}
+    layers = pipeline.bisect(artifact, checkpoint, progress=progress) if bisect else []
 
     def draw(console: Any) -> None:
         draw_verification(console, found)
+        if bisect:
+            _draw_layers(console, layers)
 
     return Report(
         command="verify",
-        data={"path": str(artifact), "artifact_digest": manifest.digest, **found},
+        data={
+            "path": str(artifact),
+            "artifact_digest": manifest.digest,
+            **found,
+            **({"layers": [asdict(layer) for layer in layers]} if bisect else {}),
+        },
         text=draw,
         warnings=_warnings(found),
         error=error,
@@ -61,10 +76,14 @@ def describe_verification(found: Mapping[str, Any] | None) -> str:
         return "unverified"
     verdict = "passed" if found["passed"] else "FAILED"
     place = found.get("target", "cpu")
-    return (
-        f"{verdict} on {place}: max error {found['max_ulp']:.3g} ulp of {found['tolerance_ulp']:.3g} allowed,"
-        f" top-1 {found['top1_agreement']:.1%} over {found['num_rows']} logits rows"
+    rows = found["num_rows"]
+    agreement = (
+        f"cosine similarity at least {found['min_cosine']:.6f} over {rows} embeddings"
+        if "min_cosine" in found
+        else f"top-1 {found['top1_agreement']:.1%} over {rows} logits rows"
     )
+    error = f"max error {found['max_ulp']:.3g} ulp of {found['tolerance_ulp']:.3g} allowed"
+    return f"{verdict} on {place}: {error}, {agreement}"
 
 
 def draw_verification(console: Any, found: Mapping[str, Any]) -> None:
@@ -81,8 +100,8 @@ def draw_verification(console: Any, found: Mapping[str, Any]) -> None:
             f"{found['max_ulp']:.4g} ulp ({found['max_relative_error']:.3g} relative,"
             f" {found['max_abs_error']:.3g} absolute), allowed {found['tolerance_ulp']:.4g} ulp"
         ),
-        "top-1 agreement": f"{found['top1_agreement']:.2%} ({found['num_ties']} near ties)",
-        "max KL divergence": f"{found['max_kl']:.3g} nats",
+        **_of_dtype(found),
+        **_agreement(found),
         "first divergence": str(found["first_divergence"] or "none"),
     }
     draw_pairs(console, pairs)
@@ -91,6 +110,40 @@ def draw_verification(console: Any, found: Mapping[str, Any]) -> None:
         for name, entry in found["by_program"].items()
     ]
     draw_rows(console, ("program", "rows", "max ulp"), rows)
+
+
+def _draw_layers(console: Any, layers: "Sequence[LayerError]") -> None:
+    from neuronc.cli.tables import draw_rows
+
+    rows = [
+        (
+            f"{layer.program} {layer.layer}",
+            f"{layer.ulp:.4g}",
+            "" if layer.dtype_ulp is None else f"{layer.dtype_ulp:.4g}",
+            "differs" if layer.differs else "",
+        )
+        for layer in layers
+    ]
+    draw_rows(console, ("layer", "max ulp", "transformers in that dtype", ""), rows)
+    first = next((layer for layer in layers if layer.differs), None)
+    where = (
+        "no layer differs" if first is None else f"{first.program} differs from {first.layer} on"
+    )
+    console.print(where if layers else "the model's layers cannot be watched one by one")
+
+
+def _of_dtype(found: Mapping[str, Any]) -> dict[str, str]:
+    own = found.get("dtype_ulp")
+    return {} if own is None else {"transformers in that dtype": f"{own:.4g} ulp from f32 itself"}
+
+
+def _agreement(found: Mapping[str, Any]) -> dict[str, str]:
+    if "min_cosine" in found:
+        return {"smallest cosine similarity": f"{found['min_cosine']:.8f}"}
+    return {
+        "top-1 agreement": f"{found['top1_agreement']:.2%} ({found['num_ties']} near ties)",
+        "max KL divergence": f"{found['max_kl']:.3g} nats",
+    }
 
 
 def _warnings(found: Mapping[str, Any]) -> tuple[str, ...]:

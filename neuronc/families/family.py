@@ -1,7 +1,7 @@
 """What neuronc knows of a model family: how its parameters are split over ranks, and what follows.
 
-One family is one file in `neuronc.families.decoders` that defines ``family``; families without a
-file follow the plan of their configuration class in transformers (`neuronc.families.derived`).
+One family is one file in `neuronc.families.decoders` or `neuronc.families.encoders` that defines
+``family``; families of decoders without a file follow the plan of their configuration class in transformers (`neuronc.families.derived`).
 """
 
 from collections.abc import Callable, Mapping
@@ -119,6 +119,8 @@ class Family:
         padding_mask: The model wants to be told that no token is padding.
         reference_attention: transformers' attention implementation to compare with, where its
             eager one is not right.
+        unused: What names of tensors begin with that checkpoints may have and the model does not use.
+        first_position: Of encoders: the number of a text's first position.
         why_not: What keeps the family from being split over ranks; empty for one that can be.
     """
 
@@ -137,4 +139,6 @@ class Family:
     adapt: Callable[[Any, Any], None] | None = None
     padding_mask: bool = False
     reference_attention: Literal["eager", "sdpa"] = "eager"
+    unused: tuple[str, ...] = ()
+    first_position: int = 0
     why_not: str = ""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuronc.errors import InputError
+from neuronc.families.embedding import Embedding, read_embedding
 from neuronc.families.family import Family
-from neuronc.families.find import find_family
+from neuronc.families.find import encoder_types, find_family
 from neuronc.families.transformers_source import (
     FamilySource,
     masked_model_types,
@@ -28,6 +29,7 @@ class ModelConfig:
         eos_token_ids: Tokens that end a text.
         raw: The whole config.json, for building the transformers model.
         family: How its parameters are split, from a file of ours or transformers' plan.
+        embedding: What an encoder makes of its outputs; None for a decoder.
     """
 
     model_type: str
@@ -45,6 +47,7 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...]
     raw: Mapping[str, Any]
     family: Family
+    embedding: Embedding | None = None
 
 
 def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
@@ -59,8 +62,9 @@ def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
         message = f"config of {source} has no model_type"
         raise InputError(message, hint="use a checkpoint saved by transformers")
     family_source = read_family_source(model_type)
-    _require_decoder(_Fields(raw, family_source, {}, source), model_type, source)
-    family = find_family(family_source, _Fields(raw, family_source, {}, source))
+    bare, embedding = _Fields(raw, family_source, {}, source), read_embedding(raw, source=source)
+    _check_kind(bare, model_type, source, embeds=embedding is not None)
+    family = find_family(family_source, bare, embeds=embedding is not None)
     names = {"embedding_size": "hidden_size", **family.sizes}
     fields = _Fields(raw, family_source, names, source)
     heads, kv_heads = fields.heads()
@@ -81,19 +85,33 @@ def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
         eos_token_ids=fields.token_ids("eos_token_id"),
         raw=raw,
         family=family,
+        embedding=embedding,
     )
 
 
-def _require_decoder(fields: "_Fields", model_type: str, source: str) -> None:
-    """A causal LM keeps keys and values of one sequence; transformers makes one of others, too."""
+def is_encoder(raw: Mapping[str, Any]) -> bool:
+    """Whether config.json ``raw`` is an encoder's, described or not."""
+    model_type = str(raw.get("model_type"))
+    if model_type in encoder_types():
+        return raw.get("is_decoder") is not True
+    fields = _Fields(raw, read_family_source(model_type), {}, "")
+    return fields.get("is_decoder") is False and model_type in masked_model_types()
+
+
+def _check_kind(fields: "_Fields", model_type: str, source: str, *, embeds: bool) -> None:
+    """Encoders embed, decoders generate; transformers makes a causal LM of others, too."""
     if fields.get("is_encoder_decoder") is True:
-        kind = "an encoder-decoder"
-    elif fields.get("is_decoder") is False and model_type in masked_model_types():
-        kind = "an encoder"
+        message = f"{source} is an encoder-decoder ({model_type}); neuronc compiles decoders"
+        hint = "for one core of inf2, pass --tracer torch-neuronx"
+    elif (embeds or is_encoder(fields.raw)) and model_type not in encoder_types():
+        message = f"{source} is none of the encoders that neuronc knows ({model_type})"
+        hint = f"those are {', '.join(encoder_types())}; for others --tracer torch-neuronx"
+    elif is_encoder(fields.raw) and not embeds:
+        message = f"{source} is an encoder ({model_type}); it cannot generate"
+        hint = "pass --task embed"
     else:
         return
-    message = f"{source} is {kind} ({model_type}); neuronc compiles decoders"
-    raise InputError(message, hint="for one core of inf2, pass --tracer torch-neuronx")
+    raise InputError(message, hint=hint)
 
 
 class _Fields:

@@ -59,6 +59,6 @@ _OTHERS = (
 )
 TAKEN_AS_THEY_ARE = frozenset(
     [f"aten.{name}" for name in (*_ELEMENTWISE.split(), *_OTHERS.split())]
-    + ["neuronc.all_reduce.default", "neuronc.all_gather.default"]
+    + ["neuronc.all_reduce.default", "neuronc.all_gather.default", "neuronc.layer.default"]
 )
 """Operators that torch-mlir lowers to the same numbers without an expansion of ours."""

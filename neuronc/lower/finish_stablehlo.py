@@ -12,6 +12,7 @@ from jaxlib.mlir import ir, passmanager
 
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, numpy_dtype
 from neuronc.errors import CompilerError
+from neuronc.lower.inline_layers import inline_layers
 from neuronc.lower.torch_to_stablehlo import CALL_PREFIX
 
 _FOLD_LIMIT = 64  # elements; larger constants are data, not shapes
@@ -33,6 +34,7 @@ def finish_stablehlo(text: str, *, tp: int) -> str:
         _fold_constants(module)
         _narrow_to_32_bit(module)
         _fold_weight_transposes(module)
+        inline_layers(module)
         _calls_to_collectives(module, tp)
         passmanager.PassManager.parse("builtin.module(canonicalize,cse)").run(module.operation)
         _refuse_leftovers(module)
@@ -117,6 +119,17 @@ def _narrow_to_32_bit(module: ir.Module) -> None:
                 value = np.clip(wide, -(2**31), 2**31 - 1).astype(np.int32)
                 op.attributes["value"] = _dense(value, narrow)
             result.set_type(narrow)
+    for function in module.body.operations:
+        if len(function.regions[0].blocks):
+            _set_function_type(function)
+
+
+def _set_function_type(function: Any) -> None:
+    block = function.regions[0].blocks[0]
+    inputs = [argument.type for argument in block.arguments]
+    results = [operand.type for operand in block.operations[len(block.operations) - 1].operands]
+    kind = ir.FunctionType.get(inputs, results)
+    function.attributes["function_type"] = ir.TypeAttr.get(kind)
 
 
 def _fold_weight_transposes(module: ir.Module) -> None:

@@ -10,6 +10,6 @@ def call(graph: torch.fx.Graph, like: torch.fx.Node, target: Any, *args: Any) ->
     node = graph.call_function(target, args)
     value = target(*torch.fx.node.map_arg(args, lambda arg: arg.meta["val"]))
     # Not all of the old meta: its shape must not go along.
-    kept = {k: v for k, v in like.meta.items() if k in ("stack_trace", "nn_module_stack")}
+    kept = {k: v for k, v in like.meta.items() if k in ("stack_trace", "nn_module_stack", "custom")}
     node.meta = {**kept, "val": value}
     return node

@@ -36,6 +36,7 @@ class ProgramJob:
         dtype: Element type of weights and arithmetic.
         target: A Neuron target's program is legalised for neuronx-cc as well.
         make_executable: Whether XLA:CPU compiles it.
+        taps: Whether it gives out what every layer does.
         dump_ir: Folder for numbered IR dumps, or None.
     """
 
@@ -49,6 +50,7 @@ class ProgramJob:
     dtype: str = ""
     target: str = "cpu"
     make_executable: bool = True
+    taps: bool = False
     dump_ir: str | None = None
 
 

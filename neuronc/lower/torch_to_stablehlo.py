@@ -1,9 +1,13 @@
-"""Exported program to StableHLO text, through torch-mlir.
+"""Traced program to StableHLO text, through torch-mlir.
 
 torch-mlir's own StableHLO pipeline ends with a verifier that rejects calls, and our collectives
 are calls at that point, so its passes are run by name. MLIR failures can abort the process; this
 runs in a worker (`neuronc.lower.worker`).
 """
+
+from collections.abc import Mapping, Sequence
+from operator import getitem
+from typing import Any
 
 import torch
 from torch_mlir import ir
@@ -17,7 +21,9 @@ from neuronc.lower.decompositions import OWN_DECOMPOSITIONS, TAKEN_AS_THEY_ARE
 from neuronc.lower.flatten_linears import flatten_linears
 from neuronc.lower.ir_dump import IRDump
 from neuronc.lower.literals import DenseLiterals
+from neuronc.lower.lowering_error import lowering_error
 from neuronc.lower.simplify_graph import simplify_graph
+from neuronc.trace.trace_program import TracedProgram
 
 _TO_BACKEND_CONTRACT = (
     "builtin.module(func.func(torch-match-quantized-custom-ops),"
@@ -37,22 +43,44 @@ CALL_PREFIX = "neuronc_"
 """Private functions with this prefix stand for collectives until StableHLO has its own."""
 
 
-def exported_to_stablehlo(exported: torch.export.ExportedProgram, dump: IRDump) -> str:
-    """StableHLO text of ``exported`` with collectives as calls of undefined private functions."""
-    decomposed = _decompose(exported)
-    dump.write("exported.txt", lambda: decomposed.graph_module.print_readable(print_output=False))
+def traced_to_stablehlo(traced: TracedProgram, dump: IRDump) -> str:
+    """StableHLO text of ``traced`` with collectives as calls of undefined private functions.
+
+    Its bodies are private functions under their own names, which ``main`` calls.
+
+    Raises:
+        CompilerError: an operator does not lower; its module and line are named.
+    """
+    graphs = {"main": traced.exported, **traced.bodies}
+    decomposed = {name: _decompose(exported) for name, exported in graphs.items()}
+    dump.write("exported.txt", lambda: "\n".join(map(_readable, decomposed.values())))
+    try:
+        return _convert(decomposed, dump)
+    except Exception as error:  # MLIR's own class, or whatever the importer meets
+        found = [exported.graph for exported in (*decomposed.values(), *graphs.values())]
+        raise lowering_error(error, found) from error
+
+
+def _convert(decomposed: Mapping[str, torch.export.ExportedProgram], dump: IRDump) -> str:
     _stablehlo.register_stablehlo_passes()
     context = ir.Context()
     torch_dialect.register_dialect(context)
     importer = FxImporter(context=context, hooks=DenseLiterals())
-    importer.import_frozen_program(decomposed, func_name="main")
+    for name, exported in decomposed.items():
+        visibility = None if name == "main" else "private"
+        importer.import_frozen_program(exported, func_name=name, func_visibility=visibility)
     module = importer.module
     with context, ir.Location.unknown():
-        _collectives_to_calls(module)
+        _operators_to_calls(module)
         dump.write("torch.mlir", lambda: str(module))
         for pipeline in (_TO_BACKEND_CONTRACT, _TO_STABLEHLO):
             PassManager.parse(pipeline).run(module.operation)
         return str(module)
+
+
+def _readable(exported: torch.export.ExportedProgram) -> str:
+    text: str = exported.graph_module.print_readable(print_output=False)
+    return text
 
 
 def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -64,7 +92,7 @@ def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedP
     graph = exported.graph_module.graph
     simplify_graph(graph)
     used = {str(n.target) for n in graph.nodes if n.op == "call_function"}
-    if used <= TAKEN_AS_THEY_ARE:
+    if used - {str(getitem)} <= TAKEN_AS_THEY_ARE:
         flatten_linears(graph)
         return exported
     table = {**get_decomposition_table(), **OWN_DECOMPOSITIONS}
@@ -72,7 +100,7 @@ def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedP
     return expanded
 
 
-def _collectives_to_calls(module: ir.Module) -> None:
+def _operators_to_calls(module: ir.Module) -> None:
     """Replace ``torch.operator "torch.neuronc.X"`` by calls, which the conversions pass through."""
     found: list[ir.Operation] = []
 
@@ -82,38 +110,56 @@ def _collectives_to_calls(module: ir.Module) -> None:
         return ir.WalkResult.ADVANCE
 
     module.operation.walk(collect)
-    declared: set[str] = set()
+    declared: dict[str, str] = {}
     for op in found:
-        _replace_by_call(module, op, declared)
+        name = ir.StringAttr(op.attributes["name"]).value.split(".")[2]
+        if name == "layer":
+            _call_body(op)
+        else:
+            _call_collective(module, op, name, declared)
 
 
-def _replace_by_call(module: ir.Module, op: ir.Operation, declared: set[str]) -> None:
-    name = ir.StringAttr(op.attributes["name"]).value.split(".")[2]
+def _call_body(op: ir.Operation) -> None:
+    """A layer: its operator takes a list of tensors, a body's name and more, and gives a list."""
+    gathered, name, _ = (operand.owner for operand in op.operands)
+    (unpacked,) = (use.owner for use in op.results[0].uses)
+    with ir.InsertionPoint(op):
+        callee = ir.StringAttr(name.attributes["value"]).value
+        call = _call(callee, gathered.operands, [result.type for result in unpacked.results])
+    for old, new in zip(unpacked.results, call.results, strict=True):
+        old.replace_all_uses_with(new)
+    for dead in (unpacked, op, gathered):
+        dead.operation.erase()
+
+
+def _call_collective(
+    module: ir.Module, op: ir.Operation, name: str, declared: dict[str, str]
+) -> None:
     operand, result = op.operands[0], op.results[0]
-    callee = f"{CALL_PREFIX}{name}_{len(declared)}"
-    known = {d.split("|")[1]: d.split("|")[0] for d in declared}
     key = f"{name} {operand.type} {result.type}"
-    if key in known:
-        callee = known[key]
-    else:
-        declared.add(f"{callee}|{key}")
+    if key not in declared:
+        declared[key] = f"{CALL_PREFIX}{name}_{len(declared)}"
         function_type = ir.FunctionType.get([operand.type], [result.type])
         with ir.InsertionPoint.at_block_begin(module.body):
             ir.Operation.create(
                 "func.func",
                 attributes={
-                    "sym_name": ir.StringAttr.get(callee),
+                    "sym_name": ir.StringAttr.get(declared[key]),
                     "function_type": ir.TypeAttr.get(function_type),
                     "sym_visibility": ir.StringAttr.get("private"),
                 },
                 regions=1,
             )
     with ir.InsertionPoint(op):
-        call = ir.Operation.create(
-            "func.call",
-            results=[result.type],
-            operands=[operand],
-            attributes={"callee": ir.FlatSymbolRefAttr.get(callee)},
-        )
+        call = _call(declared[key], [operand], [result.type])
     result.replace_all_uses_with(call.results[0])
     op.erase()
+
+
+def _call(callee: str, operands: Sequence[Any], results: Sequence[Any]) -> ir.Operation:
+    return ir.Operation.create(
+        "func.call",
+        results=list(results),
+        operands=list(operands),
+        attributes={"callee": ir.FlatSymbolRefAttr.get(callee)},
+    )

@@ -14,6 +14,7 @@ import resource
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from neuronc.errors import NeuroncError
@@ -72,7 +73,7 @@ def make_program(job: dict[str, object], folder: Path) -> None:
 def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, ProgramSignature]:
     from neuronc.lower.finish_stablehlo import finish_stablehlo
     from neuronc.lower.stablehlo_to_hlo import to_hlo_proto
-    from neuronc.lower.torch_to_stablehlo import exported_to_stablehlo
+    from neuronc.lower.torch_to_stablehlo import traced_to_stablehlo
     from neuronc.trace.trace_program import trace_program
 
     config = read_model_config(job["config"], source=str(job["source"]))  # type: ignore[arg-type]
@@ -80,9 +81,9 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     dump = IRDump(Path(str(job["dump_ir"])) if job["dump_ir"] else None)
     spec = ProgramSpec(**job["spec"])  # type: ignore[arg-type]
     _say("tracing")
-    traced = trace_program(config, plan, spec, dtype=str(job["dtype"]))
+    traced = trace_program(config, plan, spec, dtype=str(job["dtype"]), taps=bool(job["taps"]))
     _say("lowering")
-    text = finish_stablehlo(exported_to_stablehlo(traced.exported, dump), tp=plan.tp)
+    text = finish_stablehlo(traced_to_stablehlo(traced, dump), tp=plan.tp)
     dump.write("stablehlo.mlir", lambda: text)
     proto = to_hlo_proto(text, traced.signature)
     dump.write("hlo.pb", lambda: proto)
@@ -127,7 +128,8 @@ def run_job(job_file: Path) -> int:
 
 def run_forked(job_files: list[Path], num_parallel: int) -> int:
     """Run every job in a forked child, ``num_parallel`` at a time; report each child's end."""
-    _import_heavy(needs_torch=any(not json.loads(f.read_text())["signature"] for f in job_files))
+    jobs = [json.loads(job_file.read_text()) for job_file in job_files]
+    _import_heavy([job for job in jobs if not job["signature"]])
     waiting, running = list(job_files), dict[int, Path]()
     while waiting or running:
         while waiting and len(running) < num_parallel:
@@ -155,11 +157,24 @@ def _fork(job_file: Path) -> int:
         os._exit(code)
 
 
-def _import_heavy(*, needs_torch: bool) -> None:
+def _import_heavy(to_trace: list[dict[str, object]]) -> None:
     """Import what every child needs. No library starts threads or devices on import."""
     warnings.simplefilter("ignore")
-    for name in _HEAVY if needs_torch else _HEAVY[-1:]:
+    for name in _HEAVY if to_trace else _HEAVY[-1:]:
         importlib.import_module(name)
+    if to_trace:
+        warm_up(to_trace[0]["config"])
+
+
+def warm_up(config: object) -> None:
+    """Do once what the first model of a family and the first export of a process import."""
+    import torch
+
+    from neuronc.trace.meta_model import parameter_shapes
+
+    with suppress(NeuroncError):  # the child says it
+        parameter_shapes(config)  # type: ignore[arg-type]
+    torch.export.export(torch.nn.ReLU(), (torch.zeros(1),), strict=False)
 
 
 def main(argv: list[str]) -> int:

@@ -16,13 +16,14 @@ from neuronc.parallel.modules import (
     HEAD,
     NORM,
     is_parameter,
+    matches_module,
 )
 
 # Buffers that older transformers versions saved; the model computes them itself.
 _NOT_PARAMETERS = re.compile(
     r".*\.(?:rotary_emb\.inv_freq|masked_bias|attn\.bias|attention\.bias|attn\.causal_mask)"
 )
-_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)\.(.+)")
+_LAYER = re.compile(r"(?:.*\.)?(?:layers|layer|h|blocks)\.(\d+)\.(.+)")
 
 
 def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, TensorInfo]:
@@ -35,6 +36,7 @@ def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Tens
         name: info
         for name, info in checkpoint.tensors.items()
         if not _NOT_PARAMETERS.fullmatch(name)
+        and not name.startswith(config.family.unused)
         and not (config.tie_word_embeddings and _is_head(name))
     }
     for info in infos.values():
@@ -70,9 +72,16 @@ def _check_layers(names: Collection[str], config: ModelConfig, source: str) -> N
     if layers and len(layers) < config.num_layers:
         lost = next(number for number in itertools.count() if number not in layers)
         raise _incomplete(source, f"layer {lost} of {config.num_layers}")
-    kinds = {frozenset(found) for found in layers.values()}
-    for number, found in sorted(layers.items()):
-        for kind in kinds:
+    splits = config.family.splits.items()
+    # Norms that some layers lack; other optional modules stand in for each other.
+    optional = [p for p, split in splits if split.optional and split.style == "whole"]
+    may_lack = tuple(f"{pattern.rpartition('*.')[2]}." for pattern in optional)
+    needed = {
+        number: frozenset(name for name in found if not name.startswith(may_lack))
+        for number, found in layers.items()
+    }
+    for number, found in sorted(needed.items()):
+        for kind in set(needed.values()):
             if found < kind:
                 raise _incomplete(source, f"{min(kind - found)!r} of layer {number}")
 
@@ -81,7 +90,8 @@ def _check_parts(names: Collection[str], config: ModelConfig, source: str) -> No
     outside = [name for name in names if not _LAYER.fullmatch(name)]
     if not any(EMBEDDING.fullmatch(name) for name in outside):
         raise _incomplete(source, "'embed_tokens.weight'")
-    if not config.tie_word_embeddings and not any(map(_is_head, outside)):
+    has_head = config.embedding is None and not config.tie_word_embeddings
+    if has_head and not any(map(_is_head, outside)):
         raise _incomplete(source, "'lm_head.weight', and config.json does not tie it")
     in_layers = [match[2] for name in names if (match := _LAYER.fullmatch(name))]
     for known in config.family.whole:
@@ -94,7 +104,9 @@ def _check_parts(names: Collection[str], config: ModelConfig, source: str) -> No
         name = pattern.split("*.")[-1]
         if split.style == "whole" or split.optional:
             continue
-        if name not in in_layers and f"{name}.weight" not in in_layers:
+        if name in in_layers or f"{name}.weight" in in_layers:
+            continue
+        if not any(matches_module(whole, pattern) for whole in names):
             raise _incomplete(source, f"'{name}.weight' of every layer")
 
 

@@ -9,7 +9,9 @@ from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.arrangement import dim_size
 from neuronc.parallel.heads import HeadLayout, lay_out_heads
 
-EMBEDDING = re.compile(r"(?:.*\.)?(?:embed_tokens|wte|word_embeddings|embed_in)\.weight")
+EMBEDDING = re.compile(
+    r"(?:.*\.)?(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight"
+)
 HEAD = re.compile(r"(?:lm_head|embed_out)\.(?:weight|bias)")
 NORM = re.compile(r"(?:.*\.)?(?:\w*norm\w*|ln_\w+)\.(?:weight|bias)")
 _NORM = Split(style="whole", is_norm=True)
@@ -111,7 +113,7 @@ def config_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     heads = lay_out_heads(config.num_heads, config.num_kv_heads, 1)
     table = (config.vocab_size, config.embedding_size)
     shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": table}
-    if not config.tie_word_embeddings:
+    if config.embedding is None and not config.tie_word_embeddings:
         shapes["lm_head.weight"] = table
     for pattern, split in config.family.splits.items():
         match = Match(kind="module", pattern=pattern, split=split)

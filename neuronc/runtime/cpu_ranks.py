@@ -32,10 +32,15 @@ class CpuRanks:
         self._programs, self._caches, self._rank = programs, caches, rank
 
     def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        """Logits, the same on every rank."""
+        """Logits or embeddings, the same on every rank."""
+        return self.run_tapped(phase, bucket, data)[0]
+
+    def run_tapped(self, phase: Phase, bucket: int, data: list[Array]) -> list[Array]:
+        """The same, then whatever else the program gives out beside its caches."""
         outputs = self._programs[phase, bucket](*self._caches, *self._rank, *data)
-        self._caches = list(outputs[1:])
-        return np.asarray(outputs[0])
+        end = 1 + len(self._caches)
+        self._caches = list(outputs[1:end])
+        return [np.asarray(output) for output in (outputs[0], *outputs[end:])]
 
     def close(self) -> None:
         """Nothing to give back: arrays go with the object."""

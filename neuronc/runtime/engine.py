@@ -11,7 +11,7 @@ from neuronc.errors import PlanError, UsageError
 from neuronc.runtime.request import FinishReason, Request, StepRecord, TokenEvent
 from neuronc.runtime.sampling import Array, check_sampling, sample
 from neuronc.runtime.session import Session
-from neuronc.trace.program_spec import Phase
+from neuronc.trace.program_spec import StepPhase
 
 
 @dataclass(slots=True)
@@ -163,7 +163,7 @@ class Engine:
         )
 
     def _record(
-        self, phase: Phase, bucket: int, active_slots: int, num_tokens: int, start_ns: int
+        self, phase: StepPhase, bucket: int, active_slots: int, num_tokens: int, start_ns: int
     ) -> None:
         if self._on_step is not None:
             self._on_step(

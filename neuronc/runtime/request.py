@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from neuronc.trace.program_spec import Phase
+from neuronc.trace.program_spec import StepPhase
 
 FinishReason = Literal["stop", "length"]
 
@@ -63,7 +63,7 @@ class StepRecord:
         end_ns: The same after the logits arrived.
     """
 
-    phase: Phase
+    phase: StepPhase
     bucket: int
     active_slots: int
     num_tokens: int

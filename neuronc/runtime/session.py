@@ -50,6 +50,7 @@ class Session:
         self.batch_size, self.max_length = manifest.batch_size, manifest.max_length
         self.prefill_buckets = manifest.prefill_buckets
         self.decode_buckets = manifest.decode_buckets
+        self.embed_buckets = manifest.embed_buckets
         self.vocab_size = manifest.programs[0].signature.outputs[0].shape[1]
         self.ran_on = ran_on
         self.load_s = 0.0
@@ -147,6 +148,39 @@ class Session:
         # Copies: a rank may still read its inputs when the logits of the first are here.
         data = [np.array(values, dtype=np.int32) for values in (token_ids, positions)]
         return self._run("decode", bucket, data)
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Array:
+        """Embeddings ``[len(texts), hidden]`` f32 of token ids, in one call.
+
+        Args:
+            texts: 1 to ``batch_size`` of them, each of 1 to ``max_length`` tokens.
+
+        Raises:
+            PlanError: a text is longer than the largest bucket.
+            ValueError: too many texts, or an empty one.
+        """
+        lengths = np.array([len(text) for text in texts], dtype=np.int32)
+        if not 1 <= len(texts) <= self.batch_size or lengths.min() == 0:
+            message = f"texts of {lengths.tolist()} tokens for a batch of {self.batch_size}"
+            raise ValueError(message)
+        bucket = _smallest(self.embed_buckets, int(lengths.max()), "text")
+        padded = np.zeros((self.batch_size, bucket), dtype=np.int32)
+        for row, text in zip(padded, texts, strict=False):
+            row[: len(text)] = text
+        unused = np.zeros(self.batch_size - len(texts), dtype=np.int32)
+        found = self._run("embed", bucket, [padded, np.concatenate([lengths, unused])])
+        return found[: len(texts)]
+
+    def require(self, *, embeds: bool) -> None:
+        """Refuse an artifact for the other task.
+
+        Raises:
+            UsageError: it embeds, or it generates.
+        """
+        if self.manifest.embeds != embeds:
+            what, verb = ("generates text", "generate") if embeds else ("embeds texts", "embed")
+            message = f"this artifact {what}"
+            raise UsageError(message, hint=f"use neuronc {verb}")
 
     def prefill_bucket(self, num_tokens: int) -> int:
         """The smallest prefill bucket that holds ``num_tokens``."""

@@ -20,12 +20,14 @@ class ProgramContext:
         positions_NS: ``[N, S]`` position of each new token in its sequence.
         key_length: Cache positions that attention sees.
         rank: ``[1]`` i32, this rank's number; None at tp 1.
+        lengths: ``[N]`` i32, tokens of each text, where the rest is padding; None without padding.
         last: ``[1]`` i32, index of the one token whose logits are wanted; None for all.
     """
 
     positions_NS: torch.Tensor
     key_length: int
     rank: torch.Tensor | None = None
+    lengths: torch.Tensor | None = None
     last: torch.Tensor | None = None
 
 

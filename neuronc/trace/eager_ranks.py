@@ -19,12 +19,15 @@ from neuronc.parallel.shards import cut_shard
 from neuronc.trace.attention import ATTENTION
 from neuronc.trace.collectives import RankGroup
 from neuronc.trace.masks import masked_by_position
+from neuronc.trace.probe import probe_program
 from neuronc.trace.program_spec import ProgramSpec
 from neuronc.trace.rank_model import build_rank_model
-from neuronc.trace.rank_program import RankProgram
-from neuronc.trace.trace_program import make_signature, probe_caches
+from neuronc.trace.signature import make_signature
+from neuronc.trace.trace_program import make_rank_program
 
 Array = np.ndarray[Any, Any]
+_ONE_TEXT = ProgramSpec(phase="embed", bucket=1, batch_size=1, max_length=1)
+_ONE_TOKEN = ProgramSpec(phase="decode", bucket=1, batch_size=1, max_length=1)
 
 
 class EagerRanks:
@@ -55,7 +58,9 @@ class EagerRanks:
         # One each: calling a model puts the rank's weights into it.
         self.models = [build_rank_model(config, plan, torch_dtype) for _ in range(plan.tp)]
         with masked_by_position(ATTENTION):
-            self.layers = probe_caches(self.models[0], plan, torch_dtype)
+            one = _ONE_TEXT if config.embedding else _ONE_TOKEN
+            probed = probe_program(self.models[0], config, plan, one, torch_dtype)
+        self.layers = probed.caches
         self.weights = [
             {n: _shard(weights[n], plan, n, rank) for n in plan.rules} for rank in range(plan.tp)
         ]
@@ -71,6 +76,12 @@ class EagerRanks:
     def decode(self, token_ids: Sequence[int], positions: Sequence[int]) -> Array:
         """Logits ``[batch, vocab]`` after one token in every slot."""
         return self._run(self._spec("decode", self.max_length), (token_ids, positions))
+
+    def embed(self, texts: Sequence[Sequence[int]], *, bucket: int) -> Array:
+        """Embeddings ``[batch, hidden]`` of token ids, padded to ``bucket``."""
+        padded = [[*token_ids, *[0] * (bucket - len(token_ids))] for token_ids in texts]
+        lengths = [len(token_ids) for token_ids in texts]
+        return self._run(self._spec("embed", bucket), (padded, lengths))
 
     def _spec(self, phase: Any, bucket: int) -> ProgramSpec:
         return ProgramSpec(
@@ -88,7 +99,7 @@ class EagerRanks:
 
         def run(rank: int) -> tuple[torch.Tensor, ...]:
             number = [torch.tensor([rank], dtype=torch.int32)] if tp > 1 else []
-            program = RankProgram(self.models[rank], signature, spec)
+            program = make_rank_program(self.models[rank], self.config, signature, spec)
             weights = self.weights[rank].values()
             with torch.no_grad(), group.joined(rank):
                 outputs: tuple[torch.Tensor, ...] = program(

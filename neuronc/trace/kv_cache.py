@@ -86,23 +86,30 @@ class SlotCacheLayer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class ProbingCacheLayer(SlotCacheLayer):
-    """Takes whatever a layer stores, and remembers its shape."""
+    """Takes whatever a layer stores, and remembers its shape.
+
+    Args:
+        slots_and_length: Slots, and cache positions of each.
+        place: What `SlotCacheLayer` is told beside its keys and values.
+    """
 
     found: LayerCache | None = None
 
-    def _write(self, cache_BLKD: Any, states_NKSD: torch.Tensor) -> torch.Tensor:
-        n, kv_heads, _, head_dim = states_NKSD.shape
-        empty = states_NKSD.new_zeros((n, self.key_length, kv_heads, head_dim))
-        return super()._write(empty, states_NKSD)
+    def __init__(self, slots_and_length: tuple[int, int], **place: Any) -> None:
+        super().__init__(None, None, **place)
+        self.slots_and_length = slots_and_length
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As a cache that was empty before."""
-        self.found = LayerCache(
-            keys=(key_states.shape[1], key_states.shape[3]),
-            values=(value_states.shape[1], value_states.shape[3]),
-        )
+        if self.found is None:
+            self.found = LayerCache(
+                keys=(key_states.shape[1], key_states.shape[3]),
+                values=(value_states.shape[1], value_states.shape[3]),
+            )
+            self.keys = key_states.new_zeros((*self.slots_and_length, *self.found.keys))
+            self.values = value_states.new_zeros((*self.slots_and_length, *self.found.values))
         return super().update(key_states, value_states)
 
 
@@ -131,13 +138,6 @@ def slot_cache(
     return Cache(layers=layers)
 
 
-def probing_cache(num_layers: int, *, positions_NS: torch.Tensor, key_length: int) -> Cache:
-    """A cache of layers that remember what they are asked to keep."""
-    return Cache(
-        layers=[
-            ProbingCacheLayer(
-                None, None, slots=None, positions_NS=positions_NS, key_length=key_length
-            )
-            for _ in range(num_layers)
-        ]
-    )
+def probing_cache(num_layers: int, slots_and_length: tuple[int, int], **place: Any) -> Cache:
+    """A cache of layers that remember what they are asked to keep; see `ProbingCacheLayer`."""
+    return Cache(layers=[ProbingCacheLayer(slots_and_length, **place) for _ in range(num_layers)])

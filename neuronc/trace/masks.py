@@ -26,13 +26,17 @@ def mask_by_position(
 ) -> torch.Tensor:
     """``[N, 1, S, L]``: 0 where ``mask_function`` lets a query see a key, else the lowest number.
 
-    The arguments are those of transformers' mask functions (``masking_utils.eager_mask``). Padding
-    is not looked at: a slot's unused positions come after its last query.
+    The arguments are those of transformers' mask functions (``masking_utils.eager_mask``). What
+    they say of padding is not looked at: a slot's unused positions come after its last query, and
+    the lengths of texts are the program's.
     """
+    lengths = current_program().lengths
     queries = current_program().positions_NS[:, None, :, None]
     keys = torch.arange(kv_length, dtype=queries.dtype)[None, None, None, :]
     rows = torch.arange(batch_size, dtype=queries.dtype)[:, None, None, None]
     visible = mask_function(rows, torch.zeros_like(rows), queries, keys)
+    if lengths is not None:
+        visible = visible & (keys < lengths[:, None, None, None])
     visible = visible.expand(batch_size, 1, q_length, kv_length)
     return torch.where(visible, torch.zeros((), dtype=dtype), torch.finfo(dtype).min)
 

@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from neuronc.errors import InputError
+from neuronc.families.embedding import FIELD
+
+_NOT_FIELDS = ("model_type", "dtype", "torch_dtype", FIELD)
 
 
 def build_meta_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str) -> Any:
@@ -17,7 +20,9 @@ def build_meta_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention
 
 
 def build_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str) -> Any:
-    """The causal LM of ``config``, initialised as transformers does, ready for inference.
+    """The model of ``config``, initialised as transformers does, ready for inference.
+
+    A causal LM, or an encoder without a head where ``config`` says how to embed.
 
     Args:
         config: A parsed config.json.
@@ -28,29 +33,32 @@ def build_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str
     Raises:
         InputError: transformers makes no causal LM of ``config``.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    fields = {k: v for k, v in config.items() if k not in ("model_type", "dtype", "torch_dtype")}
+    embeds = FIELD in config
+    auto_class = AutoModel if embeds else AutoModelForCausalLM
+    fields = {k: v for k, v in config.items() if k not in _NOT_FIELDS}
     try:
         hf_config = AutoConfig.for_model(config["model_type"], **fields)
-        model = AutoModelForCausalLM.from_config(
+        model = auto_class.from_config(
             hf_config,
             dtype=dtype,
-            attn_implementation=_possible(attention, hf_config),
+            attn_implementation=_possible(attention, auto_class, hf_config),
             experts_implementation="eager",
         )
     except Exception as error:  # a bad field fails wherever transformers first uses it
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        message = f"transformers makes no causal LM of this {config['model_type']} config: {reason}"
+        kind = "encoder" if embeds else "causal LM"
+        message = f"transformers makes no {kind} of this {config['model_type']} config: {reason}"
         raise InputError(message, hint="repair config.json, or use another checkpoint") from error
+    if embeds and hasattr(model, "pooler"):
+        model.pooler = None  # BERT's own, of which an embedding is not made
     return model.eval()
 
 
-def _possible(attention: str, hf_config: Any) -> str:
+def _possible(attention: str, auto_class: Any, hf_config: Any) -> str:
     """``attention``, or eager for a family that does not take registered attention functions."""
-    from transformers import AutoModelForCausalLM
-
-    model_class = AutoModelForCausalLM._model_mapping[type(hf_config)]
+    model_class = auto_class._model_mapping[type(hf_config)]
     takes_any = getattr(model_class, "_supports_attention_backend", False)
     return attention if takes_any or attention in ("eager", "sdpa") else "eager"
 

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Phase = Literal["prefill", "decode"]
+StepPhase = Literal["prefill", "decode"]
+"""Of generating text, step by step."""
+
+Phase = StepPhase | Literal["embed"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode", "embed")
 
 MergedWeights = tuple[tuple[str, ...], ...]
 """Groups of weights that an executable takes as one, each laid after the one before."""
@@ -15,7 +19,8 @@ class ProgramSpec:
     """One compiled entry point.
 
     Prefill takes one sequence's chunk of ``bucket`` tokens into one slot; decode takes one token
-    for each of ``batch_size`` slots and sees the first ``bucket`` cache positions.
+    for each of ``batch_size`` slots and sees the first ``bucket`` cache positions; embed takes
+    ``batch_size`` texts of up to ``bucket`` tokens.
     """
 
     phase: Phase
@@ -61,13 +66,15 @@ def list_programs(
     *,
     batch_size: int,
     max_length: int,
-    prefill_buckets: tuple[int, ...],
-    decode_buckets: tuple[int, ...],
+    prefill_buckets: tuple[int, ...] = (),
+    decode_buckets: tuple[int, ...] = (),
+    embed_buckets: tuple[int, ...] = (),
 ) -> tuple[ProgramSpec, ...]:
     """One program per (phase, bucket), prefill first, small buckets first."""
     phases: tuple[tuple[Phase, tuple[int, ...]], ...] = (
         ("prefill", prefill_buckets),
         ("decode", decode_buckets),
+        ("embed", embed_buckets),
     )
     return tuple(
         ProgramSpec(phase=phase, bucket=bucket, batch_size=batch_size, max_length=max_length)

@@ -20,6 +20,8 @@ class RankHeads:
 
         An empty slot gets head 0's: whatever it computes meets zero weights.
         """
+        if len(self.heads.q_ranks) == 1:
+            return whole
         num_heads = self.heads.num_heads
         table = torch.tensor([[head or 0 for head in rank] for rank in self.heads.q_ranks])
         mine = torch.index_select(table, 0, current_rank())[0]

@@ -31,7 +31,7 @@ from neuronc.trace.rank_heads import RankHeads
 
 
 def build_rank_model(config: ModelConfig, plan: ParallelPlan, dtype: torch.dtype) -> Any:
-    """The causal LM of ``config`` as one rank of ``plan`` runs it, without weights.
+    """The model of ``config`` as one rank of ``plan`` runs it, without weights.
 
     Parameters are on the meta device with the rank's shapes; non-persistent buffers (rotary
     frequencies) are real. Costs no memory for weights.
@@ -53,7 +53,8 @@ def build_rank_model(config: ModelConfig, plan: ParallelPlan, dtype: torch.dtype
         _replace_in_out(model)
     if config.family.adapt is not None:
         config.family.adapt(model, RankHeads(plan.heads))
-    _put_head(model, plan)
+    if config.embedding is None:
+        _put_head(model, plan)
     model.wants_padding_mask = config.family.padding_mask
     return model
 

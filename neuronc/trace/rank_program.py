@@ -10,9 +10,6 @@ from neuronc.trace.context import ProgramContext, current_program, running
 from neuronc.trace.kv_cache import slot_cache
 from neuronc.trace.program_spec import ProgramSignature, ProgramSpec
 
-_Place = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
-"""Token ids ``[N, S]``, their positions ``[N, S]``, and the slots ``[N]`` of the N sequences."""
-
 
 class RankProgram(nn.Module):
     """Flat inputs in signature order to flat outputs in signature order."""
@@ -33,25 +30,28 @@ class RankProgram(nn.Module):
         }
         for tensor_spec, tensor in zip(self.signature.inputs, inputs, strict=True):
             by_kind[tensor_spec.kind][tensor_spec.name] = tensor
-        data, is_prefill = by_kind["data"], self.spec.phase == "prefill"
-        token_ids, positions, slots = (_prefill if is_prefill else _decode)(data, self.spec)
-        program = ProgramContext(
-            positions_NS=positions,
-            key_length=self.spec.max_length if is_prefill else self.spec.bucket,
-            rank=by_kind["rank"].get("rank"),
-            last=data["length"] - 1 if is_prefill else None,
-        )
-        cache = slot_cache(
-            by_kind["cache"],
-            self.num_layers,
-            slots=slots,
-            positions_NS=positions,
-            key_length=program.key_length,
-        )
+        token_ids, place, program = start(by_kind["data"], by_kind["rank"].get("rank"), self.spec)
+        cache = slot_cache(by_kind["cache"], self.num_layers, **place)
         with running(program):
             logits = call_model(self.held[0], by_kind["weight"], token_ids, cache)
         kept = [_kept(cache, name) for name in by_kind["cache"]]
         return (logits[:, 0], *kept)
+
+
+def start(
+    data: Mapping[str, torch.Tensor], rank: torch.Tensor | None, spec: ProgramSpec
+) -> tuple[torch.Tensor, dict[str, Any], ProgramContext]:
+    """Token ids ``[N, S]``, their place in the cache (see `SlotCacheLayer`), and the program."""
+    is_prefill = spec.phase == "prefill"
+    token_ids, positions, slots = (_prefill if is_prefill else _decode)(data, spec)
+    key_length = spec.max_length if is_prefill else spec.bucket
+    program = ProgramContext(
+        positions_NS=positions,
+        key_length=key_length,
+        rank=rank,
+        last=data["length"] - 1 if is_prefill else None,
+    )
+    return token_ids, {"slots": slots, "positions_NS": positions, "key_length": key_length}, program
 
 
 def call_model(
@@ -81,11 +81,15 @@ def _kept(cache: Any, name: str) -> torch.Tensor:
     return kept
 
 
-def _prefill(data: dict[str, torch.Tensor], spec: ProgramSpec) -> _Place:
+_Place = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+"""Token ids ``[N, S]``, their positions ``[N, S]``, and the slots ``[N]`` of the N sequences."""
+
+
+def _prefill(data: Mapping[str, torch.Tensor], spec: ProgramSpec) -> _Place:
     offsets = torch.arange(spec.bucket, dtype=torch.int32)
     positions = data["start"][:, None] + offsets[None, :]
     return data["token_ids"], positions, data["slot"]
 
 
-def _decode(data: dict[str, torch.Tensor], spec: ProgramSpec) -> _Place:  # noqa: ARG001
+def _decode(data: Mapping[str, torch.Tensor], spec: ProgramSpec) -> _Place:  # noqa: ARG001
     return data["token_ids"][:, None], data["positions"][:, None], None

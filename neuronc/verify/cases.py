@@ -34,7 +34,7 @@ def make_rounds(session: Session, weights_dir: Path) -> tuple[tuple[Case, ...], 
     Over the rounds, prompts end inside every prefill bucket, in a second chunk after the largest
     (where the cache allows), and where every decode bucket is the smallest that fits.
     """
-    tokens = _real_tokens(session, weights_dir)
+    tokens = real_tokens(weights_dir, session.vocab_size)
     return tuple(
         tuple(_case(session, tokens, slot, length) for slot in range(session.batch_size))
         for length in _prompt_lengths(session)
@@ -65,13 +65,13 @@ def _case(session: Session, tokens: list[int], slot: int, length: int) -> Case:
     return Case(prompt=tuple(endless[:length]), forced=tuple(endless[length:]))
 
 
-def _real_tokens(session: Session, weights_dir: Path) -> list[int]:
+def real_tokens(weights_dir: Path, vocab_size: int) -> list[int]:
     """Token ids of real text; seeded random ids where the model has no usable tokenizer."""
     try:
         codec = TextCodec.open(weights_dir)
     except InputError:
         codec = None
     ids = [i for text in _TEXTS for i in codec.encode(text)] if codec else []
-    if not ids or max(ids) >= session.vocab_size:
-        ids = np.random.default_rng(0).integers(0, session.vocab_size, 256).tolist()
+    if not ids or max(ids) >= vocab_size:
+        ids = np.random.default_rng(0).integers(0, vocab_size, 256).tolist()
     return ids

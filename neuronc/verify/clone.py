@@ -86,8 +86,8 @@ def check_clone(config: Mapping[str, Any], *, tp: int) -> CloneCheck:
 
     from neuronc.parallel.plan import plan_parallelism
     from neuronc.trace.eager_ranks import EagerRanks
+    from neuronc.trace.layer_outputs import watching
     from neuronc.trace.meta_model import stored_names
-    from neuronc.verify.layer_outputs import watching
 
     model = random_model(config)
     stored = {name: model.state_dict()[name] for name in stored_names(model)}

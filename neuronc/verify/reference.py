@@ -1,10 +1,13 @@
 """The original model, run by transformers, as the truth that artifacts are held against.
 
-It computes in f32, with eager attention where that is right, from the very weights (in the artifact's dtype) that the
-artifact was made of: an error is then the artifact's own, not the reference's rounding.
+It computes in f32, with eager attention where that is right, from the very weights (in the
+artifact's dtype) that the artifact was made of: an error is then the artifact's own, not the
+reference's rounding. In reduced precision a second model computes in the artifact's dtype: its
+error is what the dtype makes whoever computes in it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +61,55 @@ def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
     return read
 
 
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """The truth, and what transformers makes of it in the artifact's dtype.
+
+    Attributes:
+        truth: transformers' model in f32.
+        same_dtype: The same in the artifact's dtype; None where that is f32.
+    """
+
+    truth: "ReferenceModel"
+    same_dtype: "ReferenceModel | None"
+
+    @classmethod
+    def build(
+        cls, config: ModelConfig, names: list[str], read: ReadTensor, *, dtype: str
+    ) -> "References":
+        """Fill the models of ``config`` with the tensors ``names``; memory is that of both.
+
+        Raises:
+            InputError: transformers' model has other parameters than the artifact.
+        """
+        truth = ReferenceModel.build(config, names, read)
+        same = None if dtype == "f32" else ReferenceModel.build(config, names, read, dtype=dtype)
+        return cls(truth=truth, same_dtype=same)
+
+    def logits(self, token_ids: list[int]) -> tuple[Array, Array | None]:
+        """Logits ``[length, vocab]`` f32 of both."""
+        own = self.same_dtype.logits(token_ids) if self.same_dtype else None
+        return self.truth.logits(token_ids), own
+
+    def hidden(self, token_ids: list[int]) -> tuple[Array, Array | None]:
+        """Last hidden states ``[length, hidden]`` f32 of both."""
+        own = self.same_dtype.hidden(token_ids) if self.same_dtype else None
+        return self.truth.hidden(token_ids), own
+
+
 class ReferenceModel:
-    """transformers' own model of an artifact, in f32 on the host."""
+    """transformers' own model of an artifact, on the host."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
 
     @classmethod
-    def build(cls, config: ModelConfig, names: list[str], read: ReadTensor) -> "ReferenceModel":
-        """Fill the model of ``config`` with the tensors ``names``.
+    def build(
+        cls, config: ModelConfig, names: list[str], read: ReadTensor, *, dtype: str = "f32"
+    ) -> "ReferenceModel":
+        """Fill the model of ``config`` with the tensors ``names``, computing in ``dtype``.
 
-        Memory is the model in f32, plus one tensor.
+        Memory is the model in that dtype, plus one tensor in f32.
 
         Raises:
             InputError: transformers' model has other parameters than the artifact.
@@ -78,8 +119,9 @@ class ReferenceModel:
         from neuronc.trace.meta_model import build_meta_model
 
         attention = config.family.reference_attention
-        model = build_meta_model(config.raw, dtype=torch.float32, attention=attention)
-        state = {name: torch.from_numpy(read(name).astype(np.float32)) for name in names}
+        element = getattr(torch, DTYPES[dtype].torch)
+        model = build_meta_model(config.raw, dtype=element, attention=attention)
+        state = {n: torch.from_numpy(read(n).astype(np.float32)).to(element) for n in names}
         _, unexpected = model.load_state_dict(state, strict=False, assign=True)
         model.tie_weights()
         lost = [n for n, p in model.named_parameters() if p.device.type == "meta"]
@@ -87,6 +129,25 @@ class ReferenceModel:
             message = f"transformers' model lacks {unexpected[:3]} or has no weights for {lost[:3]}"
             raise InputError(message, hint="the checkpoint does not belong to its config.json")
         return cls(model)
+
+    def layers(self, token_ids: list[int]) -> dict[str, Array]:
+        """The output ``[length, hidden]`` f32 of every layer by name, in order."""
+        import torch
+
+        from neuronc.trace.layer_outputs import watching
+
+        with torch.no_grad(), watching(self._model) as outputs:
+            self._model(input_ids=torch.tensor([token_ids]))
+        return {name: output[0].float().numpy() for name, output in outputs.items()}
+
+    def hidden(self, token_ids: list[int]) -> Array:
+        """An encoder's last hidden state ``[length, hidden]`` f32 of one text."""
+        import torch
+
+        with torch.no_grad():
+            output = self._model(input_ids=torch.tensor([token_ids]))
+        result: Array = output.last_hidden_state[0].float().numpy()
+        return result
 
     def logits(self, token_ids: list[int]) -> Array:
         """Logits ``[length, vocab]`` f32 after every token of one sequence."""

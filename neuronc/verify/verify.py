@@ -11,15 +11,20 @@ import numpy as np
 from neuronc.artifact.manifest import WEIGHTS_DIR
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.errors import VerificationError
-from neuronc.families.model_config import read_model_config
+from neuronc.families.embedding import FIELD
+from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.parallel.model_names import named_as_model
 from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
 from neuronc.runtime.session import Session
-from neuronc.verify.cases import Case, make_rounds
+from neuronc.verify.cases import Case, make_rounds, real_tokens
 from neuronc.verify.compare import Comparison, LogitsRow, compare_rows
-from neuronc.verify.reference import ReferenceModel, from_checkpoint, from_shards
+from neuronc.verify.embeddings import EmbeddingComparison, compare_embeddings, run_embeddings
+from neuronc.verify.reference import References, from_checkpoint, from_shards
+
+_Truth = tuple[Any, Any]
+"""Logits ``[length, vocab]`` of a sequence in f32, and in the artifact's dtype or None."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +38,7 @@ class Verification:
         non_finite_weights: Weights that hold NaN or infinity, by name.
     """
 
-    comparison: Comparison
+    comparison: Comparison | EmbeddingComparison
     reference: str
     target: str
     non_finite_weights: tuple[str, ...]
@@ -81,21 +86,47 @@ def _verify(
 ) -> Verification:
     weights_dir = folder / WEIGHTS_DIR
     split = read_split_manifest(weights_dir)
+    config, references, non_finite = open_references(weights_dir, checkpoint, progress)
+    found = _compare(session, references, config, weights_dir, progress)
+    _require_all_programs(session, found)
+    return Verification(
+        comparison=found,
+        reference=_describe_reference(split, from_shards=checkpoint is None),
+        target=session.ran_on,
+        non_finite_weights=non_finite,
+    )
+
+
+def open_references(
+    weights_dir: Path, checkpoint: Checkpoint | None, progress: Progress
+) -> tuple[ModelConfig, References, tuple[str, ...]]:
+    """The model, what to compare it with, and the weights that hold NaN or infinity."""
+    split = read_split_manifest(weights_dir)
     with progress.stage("building the reference model with transformers"):
         raw = _read_config(weights_dir, checkpoint)
         config = read_model_config(raw, source=split.source)
         checkpoint = named_as_model(checkpoint, config) if checkpoint else None
         read = from_checkpoint(checkpoint, split) if checkpoint else from_shards(weights_dir, split)
         finite = _FiniteCheck(read)
-        reference = ReferenceModel.build(config, list(split.tensors), finite)
-    rows = list(_run(session, reference, make_rounds(session, weights_dir), progress))
-    _require_all_programs(session, rows)
-    return Verification(
-        comparison=compare_rows(rows, dtype=split.dtype, num_layers=config.num_layers),
-        reference=_describe_reference(split, from_shards=checkpoint is None),
-        target=session.ran_on,
-        non_finite_weights=tuple(finite.bad),
-    )
+        references = References.build(config, list(split.tensors), finite, dtype=split.dtype)
+    return config, references, tuple(finite.bad)
+
+
+def _compare(
+    session: Session,
+    references: References,
+    config: ModelConfig,
+    weights_dir: Path,
+    progress: Progress,
+) -> Comparison | EmbeddingComparison:
+    dtype, num_layers = session.manifest.dtype, config.num_layers
+    if config.embedding is None:
+        rows = list(_run(session, references, make_rounds(session, weights_dir), progress))
+        return compare_rows(rows, dtype=dtype, num_layers=num_layers)
+    padding = config.raw.get("pad_token_id")  # in a text, transformers would not count it
+    tokens = [t for t in real_tokens(weights_dir, config.vocab_size) if t != padding]
+    texts = run_embeddings(session, references, config.embedding, tokens, progress)
+    return compare_embeddings(texts, dtype=dtype, num_layers=num_layers)
 
 
 def failure(verification: Verification, subject: str) -> VerificationError | None:
@@ -105,16 +136,14 @@ def failure(verification: Verification, subject: str) -> VerificationError | Non
         return None
     message = (
         f"{subject} differs from the original model first at {found.first_divergence}:"
-        f" {found.max_ulp:.4g} ulp, allowed {found.tolerance_ulp:.4g};"
-        f" top-1 agreement {found.top1_agreement:.1%}"
+        f" {found.describe()}"
     )
     return VerificationError(message, hint="do not use it; compile again with --dump-ir and report")
 
 
-def _require_all_programs(session: Session, rows: list[LogitsRow]) -> None:
+def _require_all_programs(session: Session, found: Comparison | EmbeddingComparison) -> None:
     """A program that no sequence passed through would be called verified without proof."""
-    run = {(row.phase, row.bucket) for row in rows}
-    missed = [p.name for p in session.manifest.programs if (p.phase, p.bucket) not in run]
+    missed = [p.name for p in session.manifest.programs if p.name not in found.by_program]
     if missed:
         message = f"verification has no sequence for {', '.join(missed)}"
         raise VerificationError(message, hint="drop the bucket, or report this gap")
@@ -134,11 +163,12 @@ class _FiniteCheck:
 
 
 def _read_config(weights_dir: Path, checkpoint: Checkpoint | None) -> Mapping[str, Any]:
-    if checkpoint is not None:
-        return checkpoint.config
     from neuronc.checkpoint.folder import read_config
 
-    return read_config(weights_dir)
+    own = read_config(weights_dir)
+    if checkpoint is None:
+        return own
+    return {**checkpoint.config, **({FIELD: own[FIELD]} if FIELD in own else {})}
 
 
 def _describe_reference(split: SplitManifest, *, from_shards: bool) -> str:
@@ -148,22 +178,24 @@ def _describe_reference(split: SplitManifest, *, from_shards: bool) -> str:
 
 def _run(
     session: Session,
-    reference: ReferenceModel,
+    references: References,
     rounds: tuple[tuple[Case, ...], ...],
     progress: Progress,
 ) -> Iterator[LogitsRow]:
     total = sum(len(cases) for cases in rounds)
     with progress.stage("comparing logits", total=total, unit="sequences") as stage:
         for cases in rounds:
-            truths: dict[Case, Any] = {}
+            truths: dict[Case, _Truth] = {}
             for case in cases:
                 if case not in truths:
-                    truths[case] = reference.logits([*case.prompt, *case.forced])
+                    truths[case] = references.logits([*case.prompt, *case.forced])
                 stage.advance()
             yield from _run_round(session, cases, [truths[case] for case in cases])
 
 
-def _run_round(session: Session, cases: tuple[Case, ...], truths: list[Any]) -> Iterator[LogitsRow]:
+def _run_round(
+    session: Session, cases: tuple[Case, ...], truths: list[_Truth]
+) -> Iterator[LogitsRow]:
     for slot, case in enumerate(cases):
         done = 0
         while done < len(case.prompt):
@@ -176,7 +208,7 @@ def _run_round(session: Session, cases: tuple[Case, ...], truths: list[Any]) -> 
                 slot=slot,
                 position=done - 1,
                 compiled=logits,
-                reference=truths[slot][done - 1],
+                **_at(truths[slot], done - 1),
             )
     lengths = np.array([len(case.prompt) for case in cases], dtype=np.int32)
     for step in range(max(len(case.forced) for case in cases)):
@@ -184,7 +216,7 @@ def _run_round(session: Session, cases: tuple[Case, ...], truths: list[Any]) -> 
 
 
 def _decode_step(
-    session: Session, cases: tuple[Case, ...], truths: list[Any], lengths: Any, step: int
+    session: Session, cases: tuple[Case, ...], truths: list[_Truth], lengths: Any, step: int
 ) -> Iterator[LogitsRow]:
     """All slots together; a slot whose forced tokens are used up repeats its last one."""
     steps = np.array([min(step, len(case.forced) - 1) for case in cases], dtype=np.int32)
@@ -199,5 +231,13 @@ def _decode_step(
             slot=slot,
             position=int(positions[slot]),
             compiled=logits[slot],
-            reference=truths[slot][positions[slot]],
+            **_at(truths[slot], positions[slot]),
         )
+
+
+def _at(truth: "_Truth", position: int) -> dict[str, Any]:
+    reference, own = truth
+    return {
+        "reference": reference[position],
+        "same_dtype": None if own is None else own[position],
+    }

@@ -47,7 +47,7 @@ class NeuronSettings:
         """The ``neuron`` section of a manifest."""
         return {
             "lnc": self.flags.lnc,
-            "args": {"prefill": list(self.flags.prefill), "decode": list(self.flags.decode)},
+            "args": {phase: list(args) for phase, args in self.flags.by_phase.items()},
             "neuron_cc_flags": list(self.flags.env_args),
             "compiler": None,
             "hardware": NOT_ON_HARDWARE,

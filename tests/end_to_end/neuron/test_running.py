@@ -18,12 +18,14 @@ from neuronc.cli.app import main
 from neuronc.errors import InputError, ToolchainError, UsageError
 from neuronc.pipeline import build, verify
 from neuronc.recipe import Recipe
+from neuronc.runtime.embedder import embed_tokens
 from neuronc.runtime.engine import Engine
 from neuronc.runtime.request import Request
 from neuronc.runtime.session import Session
 from neuronc.targets.neuron.settings import CompileOptions
 from tests.end_to_end.resign import copy_artifact, resign
 from tests.neuron_doubles import CompilerDouble, nrtpy_site
+from tests.tiny_families import random_encoder
 
 REQUESTS = [
     Request(request_id=str(n), prompt_ids=tuple(range(3, 3 + n)), max_new_tokens=9)
@@ -193,3 +195,31 @@ def test_bundle_runs_on_the_cpu_only(tiny_bundle: Path) -> None:
 def test_processes_are_for_neuron_cores(tiny_artifact: Path) -> None:
     with pytest.raises(UsageError, match="devices of one process"):
         Session.open(tiny_artifact, rank_processes=True)
+
+
+@pytest.mark.usefixtures("_nrtpy")
+def test_an_encoder_on_two_ranks_gives_the_cpu_targets_embeddings(
+    compiler: CompilerDouble, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    random_encoder("bert").save_pretrained(tmp_path / "checkpoint")
+    asked = Recipe(
+        checkpoint=str(tmp_path / "checkpoint"),
+        tp=2,
+        batch_size=2,
+        max_length=16,
+        buckets=(8, 16),
+        target="inf2",
+    )
+    artifact = build(asked, tmp_path / "art").folder
+    texts = [[5, 6, 7], [8] * 11, [9]]
+
+    found = {}
+    for place in ("target", "cpu"):
+        with closing(Session.open(artifact, on=place)) as session:
+            found[place] = embed_tokens(session, texts)
+    assert sorted(compiler.compiled()) == ["embed_16", "embed_8"]
+    assert np.abs(found["target"] - found["cpu"]).max() < 1e-6
+    assert main(["bench", str(artifact), "--quiet", "--json"]) == 0
+    data = json.loads(capfd.readouterr().out)["data"]
+    assert set(data["device"]) == {"embed_8", "embed_16"}
+    assert data["target"] == "inf2 test double"

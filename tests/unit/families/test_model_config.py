@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from neuronc.errors import InputError
+from neuronc.families.embedding import FIELD, Embedding, with_embedding
 from neuronc.families.family import columns
 from neuronc.families.model_config import read_model_config
 from tests.tiny_models import TINY_LLAMA
@@ -132,17 +133,27 @@ def test_a_config_without_model_type_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "kind"),
+    ("raw", "message", "way_out"),
     [
-        ({"model_type": "bert"}, "an encoder"),
-        ({"model_type": "roberta", "is_decoder": False}, "an encoder"),
-        ({"model_type": "bart"}, "an encoder-decoder"),
+        ({"model_type": "bert"}, r"an encoder \(bert\); it cannot generate", "--task embed"),
+        ({"model_type": "roberta", "is_decoder": False}, "an encoder", "--task embed"),
+        ({"model_type": "electra"}, "none of the encoders", "--tracer torch-neuronx"),
+        ({"model_type": "bart"}, "an encoder-decoder", "--tracer torch-neuronx"),
+        (with_embedding({"model_type": "electra"}, Embedding()), "none of the encoders", "bert"),
+        (with_embedding({"model_type": "llama"}, Embedding()), "none of the encoders", "bert"),
+        (
+            {"model_type": "bert", FIELD: {"pooling": "max", "normalize": True}},
+            "cannot be",
+            "compile the checkpoint again",
+        ),
     ],
 )
-def test_a_model_that_is_no_decoder_is_refused(raw: dict[str, Any], kind: str) -> None:
-    with pytest.raises(InputError, match=f"model/x is {kind} .*neuronc compiles decoders") as told:
+def test_a_model_for_another_task_is_refused(
+    raw: dict[str, Any], message: str, way_out: str
+) -> None:
+    with pytest.raises(InputError, match=message) as told:
         read_model_config(raw, source="model/x")
-    assert "--tracer torch-neuronx" in (told.value.hint or "")
+    assert way_out in (told.value.hint or "")
 
 
 def test_a_family_without_attention_heads_is_refused() -> None:

@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 from neuronc.errors import InputError
-from neuronc.families.find import own_file
+from neuronc.families.find import file_of
 from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.parallel.plan import plan_parallelism
 from tests.unit.families.test_transformers_source import causal_model_types
@@ -33,7 +33,7 @@ def splittable_types() -> list[str]:
             config = read_model_config({"model_type": model_type, **SIZES}, source="test")
         except InputError:  # no decoder with attention heads
             continue
-        if not config.family.why_not and own_file(model_type) is None:
+        if not config.family.why_not and file_of(model_type) is None:
             found.append(model_type)
     return found
 

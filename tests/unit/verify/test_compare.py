@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from neuronc.verify.compare import Array, Comparison, LogitsRow, compare_rows, tolerance_ulp
+from neuronc.dtypes import DTYPES
+from neuronc.verify.compare import (
+    FACTOR,
+    Array,
+    Comparison,
+    LogitsRow,
+    compare_rows,
+    tolerance_ulp,
+)
 
 REFERENCE = np.array([1.0, 4.0, -2.0, 0.5])
 
@@ -31,7 +39,7 @@ def test_error_is_relative_to_the_largest_logit_and_counted_in_ulp() -> None:
 
 
 def test_an_error_beyond_the_tolerance_names_the_first_place() -> None:
-    allowed = tolerance_ulp("f32", 4) * 2.0**-23 * 4.0
+    allowed = tolerance_ulp(None, 4) * 2.0**-23 * 4.0
     inside, beyond = (REFERENCE + np.array([0, 0, allowed * f, 0]) for f in (0.99, 1.01))
     assert compare((inside, REFERENCE)).passed
     found = compare((inside, REFERENCE), (beyond, REFERENCE), (beyond, REFERENCE))
@@ -52,7 +60,7 @@ def test_a_near_tie_is_called_a_tie_and_a_wrong_token_is_not() -> None:
     found = compare((tied[[1, 0, 2, 3]], tied))
     assert found.passed
     assert (found.num_ties, found.top1_agreement) == (1, 1.0)
-    found = compare((np.array([4.5, 4.0, -2.0, 0.5]), REFERENCE), dtype="bf16")
+    found = compare((np.array([4.5, 4.0, -2.0, 0.5]), REFERENCE))
     assert (found.num_ties, found.top1_agreement) == (0, 0.0)
     assert not found.passed
 
@@ -63,6 +71,42 @@ def test_kl_divergence_is_that_of_the_softmax_distributions() -> None:
     assert compare((other, REFERENCE)).max_kl == pytest.approx(float((p * np.log(p / q)).sum()))
 
 
-def test_the_tolerance_knows_the_dtype_and_the_depth() -> None:
-    assert tolerance_ulp("bf16", 30) < tolerance_ulp("f16", 30) < tolerance_ulp("f32", 30)
-    assert tolerance_ulp("f32", 30) > tolerance_ulp("f32", 2)
+def test_the_tolerance_of_f32_grows_with_depth() -> None:
+    assert tolerance_ulp(None, 30) > tolerance_ulp(None, 2)
+
+
+def bf16_rows(compiled_ulp: float, *own_ulp: float) -> list[LogitsRow]:
+    """Rows whose third logit is off by so many bf16 ulp, in transformers and compiled."""
+    ulp = np.array([0, 0, DTYPES["bf16"].eps * 4.0, 0])
+    return [
+        LogitsRow(
+            phase="decode",
+            bucket=8,
+            slot=n,
+            position=5,
+            compiled=REFERENCE + compiled_ulp * ulp,
+            reference=REFERENCE,
+            same_dtype=REFERENCE + own * ulp,
+        )
+        for n, own in enumerate(own_ulp)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("compiled", "own", "passes"),
+    [
+        (FACTOR * 3 * 0.99, (1.0, 3.0), True),
+        (FACTOR * 3 * 1.01, (1.0, 3.0), False),
+        (0.99, (0.0,), True),  # one spacing is always allowed
+        (1.01, (0.0,), False),
+        (1.01, (np.nan,), False),  # that transformers overflows excuses nothing
+        (0.99, (np.nan,), True),
+    ],
+)
+def test_in_reduced_precision_transformers_own_error_is_the_measure(
+    compiled: float, own: tuple[float, ...], passes: bool
+) -> None:
+    found = compare_rows(bf16_rows(compiled, *own), dtype="bf16", num_layers=4)
+
+    assert found.passed == passes
+    assert found.dtype_ulp == pytest.approx(np.nan_to_num(max(own)))

@@ -1,7 +1,8 @@
 """The exact command line and environment of neuronx-cc for one program.
 
 Flags per phase are the ones AWS's own inference library passes (NxD Inference,
-``models/model_wrapper.py``); integer handling is pinned, because the compiler's next release
+``models/model_wrapper.py``), which has no encoders: those get the decode flags without overlap of
+collectives with a KV cache's traffic. Integer handling is pinned, because the compiler's next release
 changes its defaults (Neuron SDK 2.32 release notes).
 """
 
@@ -29,6 +30,7 @@ _BY_PHASE = {
         f"{_OVERLAP} --cc-pipeline-tiling-factor=1 --vectorize-strided-dma",
         "--internal-hlo2tensorizer-options=--verify-hlo=true",
     ),
+    "embed": ("--optlevel=2", "--internal-hlo2tensorizer-options=--verify-hlo=true"),
 }
 _PINNED = ("--native-int64=disabled", "--implicit-integer-downcast=all")
 _OURS = {
@@ -60,19 +62,17 @@ class CompilerArgs:
 
     Attributes:
         lnc: Logical core size.
-        prefill: Arguments of prefill programs.
-        decode: Arguments of decode programs.
+        by_phase: Arguments of the programs of each phase.
         env_args: The part of them that NEURON_CC_FLAGS held.
     """
 
     lnc: int
-    prefill: tuple[str, ...]
-    decode: tuple[str, ...]
+    by_phase: Mapping[str, tuple[str, ...]]
     env_args: tuple[str, ...] = ()
 
     def of(self, phase: Phase) -> tuple[str, ...]:
         """Arguments of the programs of ``phase``."""
-        return self.prefill if phase == "prefill" else self.decode
+        return self.by_phase[phase]
 
 
 def compiler_args(
@@ -98,9 +98,7 @@ def compiler_args(
         phase: (*common, f"--logical-nc-config={lnc}", *own, *extra_args)
         for phase, own in _BY_PHASE.items()
     }
-    return CompilerArgs(
-        lnc=lnc, prefill=by_phase["prefill"], decode=by_phase["decode"], env_args=env_args
-    )
+    return CompilerArgs(lnc=lnc, by_phase=by_phase, env_args=env_args)
 
 
 def is_plain_word(word: str) -> bool:

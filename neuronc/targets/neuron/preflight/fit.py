@@ -31,6 +31,7 @@ def require_fit(
     of_heads = 2 * plan.heads.kv_per_rank * config.head_dim
     per_position = config.num_layers * (config.family.cache_width or of_heads)
     caches = element_bytes * per_position * batch_size * max_length
+    caches = caches if config.embedding is None else 0
     available = NEURON_TARGETS[target].hbm_bytes_by_lnc[lnc]
     if weights + caches > available:
         message = (

@@ -1,0 +1,1 @@
+"""One file for each family of encoders, named for its model_type; see README.md."""

@@ -1,0 +1,65 @@
+"""The inputs and outputs of a program on one rank."""
+
+from collections.abc import Sequence
+
+from neuronc.families.model_config import ModelConfig
+from neuronc.parallel.plan import ParallelPlan
+from neuronc.trace.kv_cache import LayerCache
+from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec
+
+
+def make_signature(
+    config: ModelConfig,
+    plan: ParallelPlan,
+    spec: ProgramSpec,
+    layers: Sequence[LayerCache | None],
+    *,
+    dtype: str,
+) -> ProgramSignature:
+    """Inputs and outputs of ``spec`` on one rank whose ``layers`` keep keys and values.
+
+    Prefill data: ``token_ids [1, bucket]``, ``slot [1]``, ``start [1]`` (position of the first
+    token), ``length [1]`` (valid tokens). Decode data: ``token_ids [batch]``,
+    ``positions [batch]``. All i32. Output: ``logits`` (``[1, vocab]`` of the last valid token, or
+    ``[batch, vocab]``), then the caches, each in place of its input.
+
+    Embed data: ``token_ids [batch, bucket]`` and ``lengths [batch]`` i32. Output: ``embedding``
+    ``[batch, hidden]`` f32.
+    """
+    weights = [
+        TensorSpec(name=n, kind="weight", shape=r.rank_shape, dtype=dtype)
+        for n, r in plan.rules.items()
+    ]
+    slots = (spec.batch_size, spec.max_length)
+    caches = [
+        TensorSpec(
+            name=f"{part}.{number}", kind="cache", shape=(*slots, *getattr(kept, part)), dtype=dtype
+        )
+        for part in ("keys", "values")
+        for number, kept in enumerate(layers)
+        if kept is not None
+    ]
+    rank = [TensorSpec(name="rank", kind="rank", shape=(1,), dtype="i32")] if plan.tp > 1 else []
+    inputs = (*weights, *caches, *rank, *data_specs(spec))
+    out = _output(config, spec, dtype)
+    aliases = {1 + i: len(weights) + i for i in range(len(caches))}
+    return ProgramSignature(inputs=inputs, outputs=(out, *caches), aliases=aliases)
+
+
+def _output(config: ModelConfig, spec: ProgramSpec, dtype: str) -> TensorSpec:
+    if spec.phase == "embed":
+        shape = (spec.batch_size, config.hidden_size)
+        return TensorSpec(name="embedding", kind="data", shape=shape, dtype="f32")
+    rows = 1 if spec.phase == "prefill" else spec.batch_size
+    return TensorSpec(name="logits", kind="data", shape=(rows, config.vocab_size), dtype=dtype)
+
+
+def data_specs(spec: ProgramSpec) -> tuple[TensorSpec, ...]:
+    """What the caller gives a program at every step."""
+    if spec.phase == "prefill":
+        shapes = {"token_ids": (1, spec.bucket), "slot": (1,), "start": (1,), "length": (1,)}
+    elif spec.phase == "embed":
+        shapes = {"token_ids": (spec.batch_size, spec.bucket), "lengths": (spec.batch_size,)}
+    else:
+        shapes = {"token_ids": (spec.batch_size,), "positions": (spec.batch_size,)}
+    return tuple(TensorSpec(name=n, kind="data", shape=s, dtype="i32") for n, s in shapes.items())
