@@ -17,10 +17,10 @@ from neuronc.artifact.manifest import (
 )
 from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.reuse import describe_request, find_reusable
-from neuronc.artifact.weights import Source, open_for, open_source, put_weights
+from neuronc.artifact.weights import open_for, open_source, put_weights
 from neuronc.checkpoint.checkpoint import Checkpoint
-from neuronc.errors import UsageError, VerificationError
-from neuronc.lower.jobs import ProgramJob, run_jobs
+from neuronc.errors import VerificationError
+from neuronc.lower.jobs import run_jobs
 from neuronc.parallel.layouts.names import Layout
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.split_manifest import (
@@ -30,18 +30,22 @@ from neuronc.parallel.split_manifest import (
     read_split_manifest,
 )
 from neuronc.parallel.split_tensors import split_checkpoint
+from neuronc.preparation import (
+    DEFAULT_OPTIONS,
+    check_places,
+    job_of,
+    programs_of,
+    require_fit_of,
+    settings_for,
+)
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place, Recipe
-from neuronc.sizes import DEFAULT_MAX_LENGTH, complete
-from neuronc.targets.neuron.preflight.fit import require_fit
-from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings, neuron_settings
-from neuronc.trace.program_spec import ProgramSpec, list_programs
+from neuronc.sizes import complete
+from neuronc.targets.neuron.settings import CompileOptions
 from neuronc.verify.clone import require_clone_matches
 
 if TYPE_CHECKING:
     from neuronc.verify.bisect import LayerError
-
-DEFAULT_OPTIONS = CompileOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +78,7 @@ def split(
     progress: Progress = SILENT,
 ) -> SplitManifest:
     """Split ``recipe``'s checkpoint over its ranks into the new folder ``out_dir``."""
-    _check_places(recipe, out_dir, None)
+    check_places(recipe, out_dir, None)
     check_output(out_dir, overwrite=overwrite)
     checkpoint = open_for(recipe)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
@@ -110,19 +114,19 @@ def build(
     """
     begin = time.perf_counter()
     settings = settings_for(recipe, options)
-    _check_places(recipe, out_dir, dump_ir)
+    check_places(recipe, out_dir, dump_ir)
     check_output(out_dir, overwrite=overwrite)
     source = open_source(recipe, lower_only=options.lower_only, config_only=options.config_only)
     request = describe_request(recipe, config_only=options.config_only)
     recipe = complete(recipe, source.config)
     if settings is not None:
-        _require_fit(source, recipe, settings)
+        require_fit_of(source, recipe, settings)
     if source.config.family.why_not:
         require_clone_matches(source.config, tp=source.tp, name=source.name, progress=progress)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         weights = put_weights(source, folder / WEIGHTS_DIR, progress)
-        specs = _specs(recipe)
-        jobs = [_job(spec, source, recipe.target, dump_ir) for spec in specs]
+        specs = programs_of(recipe)
+        jobs = [job_of(spec, source, recipe.target, dump_ir) for spec in specs]
         peak = run_jobs(jobs, folder / PROGRAMS_DIR, progress=progress)
         neuron = None if settings is None else check_lowered(folder, specs, settings, progress)
         manifest = make_manifest(
@@ -230,76 +234,5 @@ def _record_verification(
     return manifest, failure(found, "the artifact")
 
 
-def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | None:
-    """Settings of a Neuron target, None for the CPU.
-
-    Raises:
-        UsageError: an option that only Neuron targets have.
-        NeuroncError: what `neuron_settings` refuses.
-    """
-    if options.config_only and not options.lower_only:
-        message = "--config-only leaves out the weights that an artifact needs"
-        raise UsageError(message, hint="pass --lower-only as well, for a bundle")
-    if recipe.target != "cpu":
-        return neuron_settings(recipe, options)
-    if options != DEFAULT_OPTIONS:
-        message = "--lower-only and the options of neuronx-cc are for Neuron targets"
-        raise UsageError(message, hint="pass --target inf2, trn1, trn1n, trn2 or trn3")
-    return None
-
-
-def _require_fit(source: Source, recipe: Recipe, settings: NeuronSettings) -> None:
-    plan = source.plan()
-    if plan is not None:
-        require_fit(
-            plan,
-            source.config,
-            dtype=source.dtype,
-            batch_size=recipe.batch_size,
-            max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
-            target=settings.target,
-            lnc=settings.flags.lnc,
-        )
-
-
-def _check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
-    """Refuse what would destroy the input, or fail only after minutes of work."""
-    source = Path(recipe.checkpoint)
-    if source.exists() and source.resolve().is_relative_to(out_dir.resolve()):
-        message = f"output folder {out_dir} holds the checkpoint {source} that it is made of"
-        raise UsageError(message, hint="choose another output folder")
-    if dump_ir is not None:
-        try:
-            dump_ir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"cannot make the folder {dump_ir}: {error.strerror}"
-            raise UsageError(message, hint="choose another --dump-ir") from error
-
-
 def _split_in(weights_dir: Path) -> SplitManifest | None:
     return read_split_manifest(weights_dir) if (weights_dir / SPLIT_FILE).is_file() else None
-
-
-def _specs(recipe: Recipe) -> tuple[ProgramSpec, ...]:
-    return list_programs(
-        batch_size=recipe.batch_size,
-        max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
-        prefill_buckets=recipe.prefill_buckets,
-        decode_buckets=recipe.decode_buckets,
-        embed_buckets=recipe.buckets,
-    )
-
-
-def _job(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None) -> ProgramJob:
-    return ProgramJob(
-        name=spec.name,
-        tp=source.tp,
-        spec=spec,
-        config=source.config.raw,
-        source=source.name,
-        shapes=source.shapes,
-        dtype=source.dtype,
-        target=target,
-        make_executable=source.has_weights,  # without weights there is nothing to run on the CPU
-        dump_ir=None if dump_ir is None else str(dump_ir / spec.name),
-    )

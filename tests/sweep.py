@@ -50,7 +50,22 @@ def default_config(model_type: str) -> dict[str, Any]:
     found = AutoConfig.for_model(model_type).to_dict()
     as_decoder = {"is_decoder": True} if found.get("is_decoder") is False else {}
     # A null would be taken at its word where the class, left alone, computes a value.
-    return {**{k: v for k, v in found.items() if v is not None}, **as_decoder}
+    given = {k: v for k, v in found.items() if v is not None}
+    return {**_sizes_that_checkpoints_give(found), **given, **as_decoder}
+
+
+def _sizes_that_checkpoints_give(config: dict[str, Any]) -> dict[str, Any]:
+    """Where the class default is null and its own model fails on that, as some do."""
+    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    if not isinstance(heads, int) or not isinstance(hidden, int):
+        return {}
+    usual = {
+        "head_dim": hidden // heads,
+        "num_key_value_heads": heads,
+        "num_experts_per_tok": 2,
+        "n_routed_experts": 8,
+    }
+    return {name: usual[name] for name in usual if name in config and config[name] is None}
 
 
 def lower_clone(config: dict[str, Any], tp: int) -> None:
@@ -103,6 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("types", nargs="*", help="model types; all without any")
     parser.add_argument("--no-lower", action="store_true")
+    parser.add_argument("--tp", type=int, nargs="+", default=TP, help="tp degrees")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -111,16 +127,16 @@ def main() -> int:
     import neuronc.verify.clone  # noqa: F401
 
     lines = [_HEAD]
-    counts = dict.fromkeys(TP, 0)
+    counts = dict.fromkeys(options.tp, 0)
     for model_type in options.types or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        answers = {tp: in_child(model_type, tp, lowers=not options.no_lower) for tp in TP}
+        answers = {tp: in_child(model_type, tp, lowers=not options.no_lower) for tp in options.tp}
         for tp, answer in answers.items():
             counts[tp] += answer == "ok"
         told = ", ".join(f"tp{tp} = {json.dumps(answer)}" for tp, answer in answers.items())
         lines.append(f'"{model_type}" = {{ {told} }}')
         print(lines[-1], flush=True)
     print(counts)
-    if not options.types and not options.no_lower:
+    if not options.types and not options.no_lower and options.tp == TP:
         _OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 

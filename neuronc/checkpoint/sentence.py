@@ -48,15 +48,17 @@ def _refuse_words_of(recipe: Recipe) -> None:
     for name in ("pooling", "normalize", "buckets"):
         if getattr(recipe, name) not in (None, ()):
             message = f"{name} is for encoders, and the task is to generate"
-            raise UsageError(
-                message, hint="pass --prefill-buckets and --decode-buckets to decoders"
-            )
+            way_out = "pass --prefill-buckets" if name == "buckets" else "leave it out"
+            raise UsageError(message, hint=way_out)
 
 
 def _beside(folder: Path, recipe: Recipe) -> Embedding:
     stages = _read(folder, MODULES)
-    if not isinstance(stages, list):
+    if stages is None:
         return Embedding()
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        message = f"{folder / MODULES} is not a list of stages"
+        raise InputError(message, hint="download the checkpoint again")
     kinds = {str(stage.get("type", "")).rpartition(".")[2]: stage for stage in stages}
     if strange := set(kinds) - set(_STAGES):
         message = f"{folder / MODULES} has a stage {min(strange)!r}; known are {_STAGES}"
@@ -71,6 +73,9 @@ def _beside(folder: Path, recipe: Recipe) -> Embedding:
 
 def _pooling(folder: Path, path: str) -> Pooling:
     settings = _read(folder, f"{path}/config.json")
+    if settings is None:
+        message = f"{folder} lacks {path}/config.json, which {MODULES} names"
+        raise InputError(message, hint="download the checkpoint again, or pass --pooling")
     asked = settings if isinstance(settings, dict) else {}
     modes = [m for m, on in asked.items() if m.startswith("pooling_mode_") and on is True]
     for name, pooling in _MODES.items():

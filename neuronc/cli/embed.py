@@ -57,6 +57,9 @@ def embed(
     if out is not None and out.suffix != ".npy":
         message = f"--out is {str(out)!r}; embeddings are written as .npy"
         raise UsageError(message, hint=f"pass -o {out.with_suffix('.npy')}")
+    if out is not None and not out.parent.is_dir():
+        message = f"there is no folder {out.parent} for --out"
+        raise UsageError(message, hint="make it first, or choose another")
     progress = make_progress(quiet)
     opened = Session.open(
         artifact, on=on or "target", rank_processes=rank_processes, progress=progress

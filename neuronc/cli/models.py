@@ -31,9 +31,12 @@ def models(
 
     Every build is verified against the model itself, whatever its family.
     """
+    from neuronc.families.sweep import count_ok, swept
     from neuronc.families.verified import find_verified, verified
 
     known = verified()
+    if name in swept() and name not in known.families():
+        return _report_swept(str(name))
     shown = known.families() if name is None else {name: find_verified(name)}
     data: dict[str, object] = {
         "checks": {
@@ -41,14 +44,34 @@ def models(
             for task, checks in known.checks.items()
         },
         "families": {family: _about(family, *found) for family, found in shown.items()},
+        "sweep": {"entries": len(swept()), "ok": count_ok()},
     }
     draw = _draw_list(known) if name is None else _draw_one(name, *shown[name], known)
     return Report(command="models", data=data, text=draw)
 
 
 def _about(family: str, task: "Task", variants: tuple[str, ...]) -> dict[str, Any]:
+    from neuronc.families.sweep import swept
+
     about, plan = _words(family, task), _plan(family, task)
-    return {"task": task, "variants": list(variants), "about": about, "plan": plan}
+    found = {"task": task, "variants": list(variants), "about": about, "plan": plan}
+    return {**found, "sweep": dict(swept().get(family, {}))}
+
+
+def _report_swept(family: str) -> Report:
+    """A family that no test covers: what the sweep saw of it."""
+    from neuronc.families.sweep import swept
+
+    answers = dict(swept()[family])
+    data: dict[str, object] = {"families": {family: {"task": "generate", "sweep": answers}}}
+
+    def draw(console: Any) -> None:
+        from neuronc.cli.tables import draw_pairs
+
+        told = {tp: f"a tiny random clone: {answer}" for tp, answer in answers.items()}
+        draw_pairs(console, {"family": family, "tests": "none; only make sweep", **told})
+
+    return Report(command="models", data=data, text=draw)
 
 
 def _words(family: str, task: "Task") -> str:
@@ -79,6 +102,8 @@ def _degrees(tp: tuple[int, ...]) -> str:
 
 
 def _draw_list(known: "Verified") -> Callable[[Any], None]:
+    from neuronc.families.sweep import count_ok, swept
+
     def draw(console: Any) -> None:
         from rich.table import Table
 
@@ -94,6 +119,9 @@ def _draw_list(known: "Verified") -> Callable[[Any], None]:
         for task, checks in known.checks.items():
             for name, check in checks.items():
                 console.print(f"  {task}, {name}: {check.how} ({check.test})", soft_wrap=True)
+        counts = ", ".join(f"{number} at {tp}" for tp, number in count_ok().items())
+        what = f"{len(swept())} causal LMs of transformers, as tiny random clones"
+        console.print(f"{what}: {counts} match and lower (make sweep)", soft_wrap=True)
 
     return draw
 

@@ -33,6 +33,9 @@ _IRREGULAR: Mapping[str, str] = {
 }
 """Families that hold more than their plan tells."""
 
+AFTER_PADDING = ("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl")
+"""Families whose first position has the number after the padding token's."""
+
 
 def derive_family(source: FamilySource) -> Family:
     """The family as its configuration class describes it; ``why_not`` where that is not enough."""

@@ -120,7 +120,7 @@ class Family:
         reference_attention: transformers' attention implementation to compare with, where its
             eager one is not right.
         unused: What names of tensors begin with that checkpoints may have and the model does not use.
-        first_position: Of encoders: the number of a text's first position.
+        first_position: The number of a text's first position, for the model.
         why_not: What keeps the family from being split over ranks; empty for one that can be.
     """
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from neuronc.errors import InputError, ToolchainError
 
+_PATTERNS = "_MODEL_TO_CONVERSION_PATTERN"
 _PINNED = "install the transformers version neuronc is pinned to"
 
 
@@ -65,6 +66,16 @@ def masked_model_types() -> frozenset[str]:
     return frozenset(_auto_mapping("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "modeling_auto.py"))
 
 
+def causal_model_types() -> frozenset[str]:
+    """Model types that transformers maps to a causal LM."""
+    return frozenset(_auto_mapping("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "modeling_auto.py"))
+
+
+def checkpoint_pattern(model_type: str) -> str | None:
+    """The family whose checkpoints those of ``model_type`` are named like; None for no other."""
+    return _literal_dict(_transformers_dir() / "conversion_mapping.py", _PATTERNS).get(model_type)
+
+
 def _family_folder(model_type: str) -> Path:
     if model_type not in known_model_types():
         near = difflib.get_close_matches(model_type, known_model_types(), n=3)
@@ -85,9 +96,12 @@ def _transformers_dir() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-@cache
 def _auto_mapping(name: str, file: str = "auto_mappings.py") -> dict[str, str]:
-    path = _transformers_dir() / "models" / "auto" / file
+    return _literal_dict(_transformers_dir() / "models" / "auto" / file, name)
+
+
+@cache
+def _literal_dict(path: Path, name: str) -> dict[str, str]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name) and target.id == name and isinstance(node, ast.Assign):

@@ -14,9 +14,10 @@ _aten = torch.ops.aten
 
 
 def write_out_routing(graph: torch.fx.Graph) -> None:
-    """Rewrite top-k, and scatters and gathers along the last dim, of ``graph`` in place."""
+    """Rewrite top-k, maxima with their places, and scatters and gathers along the last dim, of ``graph`` in place."""
     writers = {
         _aten.topk.default: _top_k,
+        _aten.max.dim: _largest,
         _aten.scatter_.value: _scatter,
         _aten.scatter.value: _scatter,
         _aten.gather.default: _gather,
@@ -33,6 +34,8 @@ def _is_along_last_dim(node: Any) -> bool:
     if node.target is _aten.topk.default:
         _, _, dim, largest = (*node.args, *(-1, True)[len(node.args) - 2 :])[:4]
         return bool(largest and dim in (-1, rank - 1))
+    if node.target is _aten.max.dim:
+        return bool(node.args[1] in (-1, rank - 1))
     same = node.args[0].meta["val"].shape[:-1] == node.args[2].meta["val"].shape[:-1]
     return bool(node.args[1] in (-1, rank - 1) and same)
 
@@ -74,7 +77,24 @@ def _top_k(graph: torch.fx.Graph, node: Any) -> None:
         taken = do(_aten.logical_or.default, taken, do(_aten.eq.Tensor, writer.numbers, first))
         values.append(best)
         indices.append(first)
-    results = [do(_aten.cat.default, parts, -1) for parts in (values, indices)]
+    _put_pair(graph, node, [do(_aten.cat.default, parts, -1) for parts in (values, indices)])
+
+
+def _largest(graph: torch.fx.Graph, node: Any) -> None:
+    """The largest along the last dim and its place; of equal ones the first."""
+    writer = _Writer(graph, node)
+    do, x = writer.do, node.args[0]
+    best = do(_aten.amax.default, x, [-1], True)
+    others = do(_aten.logical_not.default, do(_aten.eq.Tensor, x, best))
+    numbers = do(_aten.expand_as.default, writer.numbers, x)
+    places = do(_aten.masked_fill.Scalar, numbers, others, writer.size)
+    results = [best, do(_aten.amin.default, places, [-1], True)]
+    if not (*node.args, False)[2]:
+        results = [do(_aten.squeeze.dim, result, -1) for result in results]
+    _put_pair(graph, node, results)
+
+
+def _put_pair(graph: torch.fx.Graph, node: Any, results: list[Any]) -> None:
     for user in list(node.users):
         user.replace_all_uses_with(results[user.args[1]])
         graph.erase_node(user)

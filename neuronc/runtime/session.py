@@ -4,28 +4,20 @@ Opening loads executables and weights; it never traces, lowers or compiles, and 
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from neuronc.artifact.manifest import (
-    MANIFEST_FILE,
-    PROGRAMS_DIR,
-    WEIGHTS_DIR,
-    Manifest,
-    read_manifest,
-)
-from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.artifact.manifest import Manifest, read_manifest
+from neuronc.errors import PlanError, UsageError
 from neuronc.lower.program_files import EXECUTABLE, NEFF
-from neuronc.parallel.split_manifest import FileDigest, check_files, rank_file
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
+from neuronc.runtime.opening import comparing, device_name, open_ranks, require_listed
 from neuronc.runtime.ranks import Ranks
-from neuronc.targets.neuron.compiler.toolchain import installed_version, is_stand_in
 from neuronc.trace.program_spec import Phase
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +36,7 @@ class Session:
     """
 
     def __init__(
-        self, manifest: Manifest, ranks: Ranks, checked: "Future[None]", *, ran_on: str = "cpu"
+        self, manifest: Manifest, ranks: Ranks, checked: Future[None], *, ran_on: str = "cpu"
     ) -> None:
         self.manifest, self.ranks = manifest, ranks
         self.batch_size, self.max_length = manifest.batch_size, manifest.max_length
@@ -88,9 +80,9 @@ class Session:
         if rank_processes and target == "cpu":
             message = "ranks on the CPU are devices of one process"
             raise UsageError(message, hint="leave out --rank-processes")
-        _require_listed(folder, manifest, EXECUTABLE if target == "cpu" else NEFF)
-        with progress.stage("opening the artifact"), _comparing(folder, manifest) as checked:
-            ranks = _open_ranks(folder, manifest, target, rank_processes=rank_processes)
+        require_listed(folder, manifest, EXECUTABLE if target == "cpu" else NEFF)
+        with progress.stage("opening the artifact"), comparing(folder, manifest) as checked:
+            ranks = open_ranks(folder, manifest, target, rank_processes=rank_processes)
         ran_on = target if target == "cpu" else device_name(manifest)
         session = cls(manifest, ranks, checked, ran_on=ran_on)
         session.load_s = time.perf_counter() - begin
@@ -205,69 +197,6 @@ class Session:
         logits = self.ranks.run(phase, bucket, data)
         self._checked.result()
         return logits
-
-
-def device_name(manifest: Manifest) -> str:
-    """The target, unless a test double stands for its compiler or runtime: then that is said."""
-    compiler = (manifest.neuron or {}).get("compiler") or {}
-    nrtpy = installed_version("nrtpy") or ""
-    if is_stand_in(str(compiler.get("version", ""))) or is_stand_in(nrtpy):
-        return f"{manifest.target} test double"
-    return manifest.target
-
-
-def _open_ranks(folder: Path, manifest: Manifest, target: str, *, rank_processes: bool) -> Ranks:
-    if target == "cpu":
-        from neuronc.runtime.cpu_ranks import open_cpu_ranks
-
-        return open_cpu_ranks(folder, manifest)
-    from neuronc.runtime.device_ranks import DeviceProcesses, DeviceThreads
-
-    return (DeviceProcesses if rank_processes else DeviceThreads)(folder, manifest)
-
-
-@contextmanager
-def _comparing(folder: Path, manifest: Manifest) -> "Iterator[Future[None]]":
-    """Compare digests: of the weights in a thread that may outlive the block, of the rest first."""
-    ranks = {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
-    check_files(folder, _files(manifest, ranks, listed=False))
-    pool = ThreadPoolExecutor(max_workers=1)
-    checked = pool.submit(check_files, folder, _files(manifest, ranks, listed=True))
-    pool.shutdown(wait=False)
-    try:
-        yield checked
-    except Exception:
-        checked.result()  # a changed file is the better explanation
-        raise
-    if checked.done():
-        checked.result()
-
-
-def _files(manifest: Manifest, names: set[str], *, listed: bool) -> tuple[FileDigest, ...]:
-    return tuple(file for file in manifest.files if (file.path in names) == listed)
-
-
-def _require_listed(folder: Path, manifest: Manifest, executable: str) -> None:
-    """What is going to be loaded has to be among the files whose digests are compared."""
-    if not any(file.path.startswith(f"{WEIGHTS_DIR}/rank") for file in manifest.files):
-        message = f"{folder} has no weights: it was lowered from a config alone"
-        hint = "compile its bundle with neuronc compile BUNDLE --weights SPLIT -o DIR"
-        raise InputError(message, hint=hint)
-    listed = {file.path for file in manifest.files}
-    programs = {f"{PROGRAMS_DIR}/{entry.name}/{executable}" for entry in manifest.programs}
-    if not listed & programs and manifest.target != "cpu":
-        what = "programs for the CPU" if executable == EXECUTABLE else "NEFFs: it is a bundle"
-        message = f"{folder} has no {what}"
-        hint = "neuronc compile BUNDLE -o DIR compiles it, where neuronx-cc is"
-        if executable == EXECUTABLE:
-            hint = f"neuronc compile --relink {folder} makes them"
-        raise InputError(message, hint=hint)
-    weights = {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
-    missing = sorted((programs | weights) - listed)
-    if missing:
-        what = f"does not list {', '.join(missing)}"
-        message = f"{folder / MANIFEST_FILE} is damaged: it {what}"
-        raise InputError(message, hint="compile the artifact again")
 
 
 def _smallest(buckets: tuple[int, ...], needed: int, subject: str) -> int:

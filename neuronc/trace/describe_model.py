@@ -36,10 +36,13 @@ def describe_model(config: Mapping[str, Any]) -> dict[str, Kind]:
     }
     own: list[tuple[str, Kind]] = [(name, "linear") for name in linears]
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if isinstance(embedding, nn.Embedding) and any(head is linear for linear in linears.values()):
+    names = {id(p): name for name, p in model.named_parameters()}  # a tied one's only name
+    is_plain = isinstance(embedding, nn.Embedding) and any(head is m for m in linears.values())
+    if is_plain and names[id(embedding.weight)] == f"{_name_of(model, embedding)}.weight":
         # The embedding last: a tied head's weight is the embedding's.
         own += [(_name_of(model, head), "head"), (_name_of(model, embedding), "embedding")]
-    names = {id(p): name for name, p in model.named_parameters()}  # a tied one's only name
+    elif is_plain:  # tied under the head's name: both stay whole
+        own.append((_name_of(model, head), "other"))
     for module_name, kind in own:
         for parameter in model.get_submodule(module_name).parameters(recurse=False):
             kinds[names[id(parameter)]] = kind

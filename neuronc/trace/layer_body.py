@@ -15,6 +15,8 @@ from neuronc.trace.shared_layers import LayerCall, flat_results
 class LayerBody(nn.Module):
     """What ``call`` does with its inputs, in the order of their roles; gives `flat_results`.
 
+    Complex ones come as pairs; see `as_real`.
+
     Args:
         call: The layer's call; its layer has its own forward again.
         num_layers: Of the model, for the cache.
@@ -28,7 +30,10 @@ class LayerBody(nn.Module):
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """See the class."""
         call, module = self.held
-        given = dict(zip(call.inputs, inputs, strict=True))
+        given = {
+            role: torch.view_as_complex(tensor) if seen.is_complex() else tensor
+            for (role, seen), tensor in zip(call.inputs.items(), inputs, strict=True)
+        }
         leaves, tree = call.arguments
         cache = self._cache(given)
         own = [given.get(f"argument.{k}", leaf) for k, leaf in enumerate(leaves)]

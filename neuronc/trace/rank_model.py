@@ -56,6 +56,7 @@ def build_rank_model(config: ModelConfig, plan: ParallelPlan, dtype: torch.dtype
     if config.embedding is None:
         _put_head(model, plan)
     model.wants_padding_mask = config.family.padding_mask
+    model.first_position = config.family.first_position
     return model
 
 

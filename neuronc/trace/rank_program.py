@@ -62,7 +62,7 @@ def call_model(
     positions = program.positions_NS
     inputs = {
         "input_ids": token_ids,
-        "position_ids": positions,
+        "position_ids": positions + model.first_position if model.first_position else positions,
         "past_key_values": cache,
         "use_cache": True,
     }

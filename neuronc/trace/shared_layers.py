@@ -130,6 +130,11 @@ def flat_inputs(
     return found | {name: t for name, t in of_program.items() if t is not None}
 
 
+def as_real(tensor: torch.Tensor) -> torch.Tensor:
+    """A complex tensor as a pair of real ones, which is all that functions take."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
 def flat_results(leaves: Sequence[Any], cache: Any, caches: Sequence[int]) -> list[torch.Tensor]:
     """The tensors that a layer gave back, then the caches as it left them."""
     kept = [cache.layers[number] for number in caches]
@@ -184,7 +189,8 @@ def _call_body(call: LayerCall, *args: Any, **kwargs: Any) -> Any:
     leaves = pytree.tree_leaves((args, kwargs))
     cache = find_cache(leaves)
     inputs = flat_inputs(call.layer, leaves, call.caches, call.number)
-    results = iter(layer_operator(list(inputs.values()), call.body, call.kinds))
+    real = [as_real(tensor) for tensor in inputs.values()]
+    results = iter(layer_operator(real, call.body, call.kinds))
     template, tree = call.results
     returned = [next(results) if isinstance(leaf, torch.Tensor) else leaf for leaf in template]
     for number in call.caches:

@@ -24,7 +24,7 @@ from neuronc.trace.probe import probe_program
 from neuronc.trace.program_spec import ProgramSignature, ProgramSpec
 from neuronc.trace.rank_model import build_rank_model
 from neuronc.trace.rank_program import RankProgram
-from neuronc.trace.shared_layers import LayerCall, as_operators
+from neuronc.trace.shared_layers import LayerCall, as_operators, as_real
 from neuronc.trace.signature import make_signature
 
 
@@ -93,7 +93,8 @@ def _export_bodies(
         if call.body in exported:
             continue
         with FakeTensorMode(allow_non_fake_inputs=True):
-            inputs = tuple(torch.empty(t.shape, dtype=t.dtype) for t in call.inputs.values())
+            seen = (torch.empty(t.shape, dtype=t.dtype) for t in call.inputs.values())
+            inputs = tuple(as_real(tensor) for tensor in seen)
         body = LayerBody(call, num_layers)
         exported[call.body] = torch.export.export(body, inputs, strict=False)
     return exported

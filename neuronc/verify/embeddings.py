@@ -10,7 +10,13 @@ from neuronc.dtypes import DTYPES
 from neuronc.families.embedding import Embedding
 from neuronc.progress import Progress
 from neuronc.runtime.session import Session
-from neuronc.verify.compare import describe_error, largest_ulp, relative_error, tolerance_ulp
+from neuronc.verify.compare import (
+    describe_error,
+    largest_ulp,
+    relative_error,
+    tolerance_ulp,
+    typical_difference,
+)
 from neuronc.verify.reference import References
 
 Array = np.ndarray[Any, Any]
@@ -86,6 +92,12 @@ def compare_embeddings(
         errors.append(relative * (float(np.abs(b).max()) or 1.0))
         relatives.append(relative)
         cosines.append(_cosine(a, b))
+    own_errors = [
+        relative_error(row.same_dtype, row.reference) / eps
+        for row in rows
+        if row.same_dtype is not None
+    ]
+    first = first or typical_difference([r / eps for r in relatives[1:]], own_errors)
     return EmbeddingComparison(
         num_rows=len(rows),
         max_abs_error=max(errors),

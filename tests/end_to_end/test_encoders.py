@@ -99,6 +99,8 @@ def test_bench_counts_sequences(artifact: Path, capfd: pytest.CaptureFixture[str
             },
             "pools by pooling_mode_max_tokens",
         ),
+        ({"modules": [1, 2]}, "is not a list of stages"),
+        ({"modules": stages("Pooling")}, "lacks 1_Pooling/config.json"),
         (
             {"modules": [{"type": "x.Pooling", "path": "../../outside"}]},
             "may lead outside the folder",

@@ -14,6 +14,24 @@ pytestmark = pytest.mark.slow
 FIRST_OF_FAMILY = {family: variant for variant, (family, _) in reversed(TINY_FAMILIES.items())}
 
 
+@pytest.mark.parametrize(
+    ("variant", "dtype"),
+    [("gemma2", "bf16"), ("mixtral", "bf16"), ("bloom", "f16"), ("deepseek_v3", "f16")],
+)
+def test_in_reduced_precision_it_errs_no_more_than_transformers(
+    variant: str, dtype: str, tmp_path: Path
+) -> None:
+    random_model(variant).save_pretrained(tmp_path / "checkpoint")
+    checkpoint = str(tmp_path / "checkpoint")
+    recipe = Recipe(checkpoint=checkpoint, tp=2, dtype=dtype, max_length=16, prefill_buckets=(8,))
+
+    artifact = build(recipe, tmp_path / "artifact").folder
+
+    verification = dict(read_manifest(artifact).verification or {})
+    assert verification["passed"]
+    assert verification["dtype_ulp"] > 0.5
+
+
 @pytest.mark.parametrize("tp", COMPILED_TP)
 @pytest.mark.parametrize("variant", FIRST_OF_FAMILY.values())
 def test_a_checkpoint_becomes_an_artifact_that_computes_the_same(

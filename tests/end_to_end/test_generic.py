@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from neuronc.checkpoint.safetensors_reader import read_safetensors_header
 from neuronc.errors import VerificationError
 from neuronc.families.model_config import read_model_config
 from neuronc.pipeline import build
@@ -37,6 +38,38 @@ def test_a_family_without_a_file_is_built_over_two_ranks(glm: Path, tmp_path: Pa
     assert built.manifest.verification["passed"]
     assert built.split is not None
     assert "gather" in {tensor.rule.role for tensor in built.split.tensors.values()}
+
+
+@pytest.mark.slow
+def test_experts_of_a_family_without_a_file_are_put_together(tmp_path: Path) -> None:
+    """Its checkpoints have every expert's matrices in tensors of their own; the model has stacks."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    config = AutoConfig.for_model(
+        "glm4_moe",
+        **sizes,
+        **experts,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        first_k_dense_replace=1,
+        vocab_size=128,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "checkpoint")
+    names = read_safetensors_header(tmp_path / "checkpoint" / "model.safetensors")
+    assert "model.layers.1.mlp.experts.3.up_proj.weight" in names
+    recipe = Recipe(
+        checkpoint=str(tmp_path / "checkpoint"), tp=2, max_length=16, prefill_buckets=(8,)
+    )
+
+    built = build(recipe, tmp_path / "artifact")
+
+    assert built.split is not None
+    assert "model.layers.1.mlp.experts.gate_up_proj" in built.split.tensors
+    assert (built.manifest.verification or {})["passed"]
 
 
 def test_a_clone_that_differs_ends_the_build_before_anything_is_written(

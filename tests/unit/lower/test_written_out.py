@@ -36,6 +36,11 @@ def top_k(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return values, indices
 
 
+def largest(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    values, places = x.max(dim=-1, keepdim=True)
+    return values, places, *x.max(dim=-1)
+
+
 def groups(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """As a router that first picks groups of experts."""
     scores = x.view(-1, 2, 4).topk(2, dim=-1)[0].sum(-1)
@@ -64,6 +69,7 @@ def fill(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 GONE: dict[Function, set[str]] = {
     top_k: {"aten.topk.default"},
+    largest: {"aten.max.dim"},
     groups: {"aten.topk.default", "aten.scatter_.value", "aten.gather.default"},
     rotate: {"aten.polar.default", "aten.view_as_complex.default", "aten.view_as_real.default"},
     fill: {"aten.new_empty.default", "aten.copy_.default"},

@@ -16,6 +16,9 @@ LENGTHS = (24, 1, 17)
 TOLERANCE = 2e-5
 """Of the largest element: f32, sums in another order."""
 
+FAST_TP = (1, 3)
+DEGREES = [tp if tp in FAST_TP else pytest.param(tp, marks=pytest.mark.slow) for tp in RANKS_TP]
+
 
 def expected_embedding(model: torch.nn.Module, ids: list[int], pooling: str) -> np.ndarray:
     """Of one text alone, without padding: what a program may not let padding change."""
@@ -26,7 +29,7 @@ def expected_embedding(model: torch.nn.Module, ids: list[int], pooling: str) -> 
     return embedding
 
 
-@pytest.mark.parametrize("tp", [1, 3, *(pytest.param(t, marks=pytest.mark.slow) for t in RANKS_TP)])
+@pytest.mark.parametrize("tp", DEGREES)
 @pytest.mark.parametrize("variant", TINY_ENCODERS)
 def test_ranks_compute_what_transformers_does(variant: str, tp: int) -> None:
     model = random_encoder(variant)

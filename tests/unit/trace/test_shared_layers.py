@@ -8,6 +8,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from neuronc.families.model_config import read_model_config
+from neuronc.lower.finish_stablehlo import finish_stablehlo
+from neuronc.lower.ir_dump import IRDump
+from neuronc.lower.torch_to_stablehlo import traced_to_stablehlo
 from neuronc.parallel.plan import plan_parallelism
 from neuronc.trace.layer_print import LayerPrint
 from neuronc.trace.meta_model import parameter_shapes
@@ -34,6 +37,7 @@ def calls(traced: TracedProgram) -> list[str]:
     return [n.args[1] for n in nodes if n.target is torch.ops.neuronc.layer.default]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch about itself
 @pytest.mark.parametrize(
     ("variant", "fields", "expected"),
     [
@@ -41,6 +45,7 @@ def calls(traced: TracedProgram) -> list[str]:
         ("gemma2", {"num_hidden_layers": 4}, "0000"),  # windows are in the mask, an argument
         ("smollm3", {"num_hidden_layers": 3, "no_rope_layers": [1, 0, 1]}, "010"),
         ("deepseek_v3", {"num_hidden_layers": 3}, "011"),  # one dense layer first
+        ("deepseek_v2", {"num_hidden_layers": 3}, "011"),  # rotates by complex numbers
         ("falcon, ALiBi", {"num_hidden_layers": 2}, "00"),
     ],
 )
@@ -52,6 +57,9 @@ def test_alike_layers_are_calls_of_one_body(
 
     assert calls(traced) == [f"layer_{number}" for number in expected]
     assert set(traced.bodies) == set(calls(traced))
+    text = finish_stablehlo(traced_to_stablehlo(traced, IRDump(None)), tp=tp)
+    assert text.count("func.func") == 1  # all written out again
+    assert "func.call" not in text
 
 
 def test_a_number_that_depends_on_the_layer_keeps_layers_apart() -> None:

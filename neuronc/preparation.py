@@ -1,0 +1,88 @@
+"""What a build decides, and refuses, before it begins."""
+
+from pathlib import Path
+
+from neuronc.artifact.weights import Source
+from neuronc.errors import UsageError
+from neuronc.lower.jobs import ProgramJob
+from neuronc.recipe import Recipe
+from neuronc.sizes import DEFAULT_MAX_LENGTH
+from neuronc.targets.neuron.preflight.fit import require_fit
+from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings, neuron_settings
+from neuronc.trace.program_spec import ProgramSpec, list_programs
+
+DEFAULT_OPTIONS = CompileOptions()
+
+
+def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | None:
+    """Settings of a Neuron target, None for the CPU.
+
+    Raises:
+        UsageError: an option that only Neuron targets have.
+        NeuroncError: what `neuron_settings` refuses.
+    """
+    if options.config_only and not options.lower_only:
+        message = "--config-only leaves out the weights that an artifact needs"
+        raise UsageError(message, hint="pass --lower-only as well, for a bundle")
+    if recipe.target != "cpu":
+        return neuron_settings(recipe, options)
+    if options != DEFAULT_OPTIONS:
+        message = "--lower-only and the options of neuronx-cc are for Neuron targets"
+        raise UsageError(message, hint="pass --target inf2, trn1, trn1n, trn2 or trn3")
+    return None
+
+
+def require_fit_of(source: Source, recipe: Recipe, settings: NeuronSettings) -> None:
+    """Compare what a config tells of the weights and caches with a core's memory; see `require_fit`."""
+    plan = source.plan()
+    if plan is not None:
+        require_fit(
+            plan,
+            source.config,
+            dtype=source.dtype,
+            batch_size=recipe.batch_size,
+            max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
+            target=settings.target,
+            lnc=settings.flags.lnc,
+        )
+
+
+def check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
+    """Refuse what would destroy the input, or fail only after minutes of work."""
+    source = Path(recipe.checkpoint)
+    if source.exists() and source.resolve().is_relative_to(out_dir.resolve()):
+        message = f"output folder {out_dir} holds the checkpoint {source} that it is made of"
+        raise UsageError(message, hint="choose another output folder")
+    if dump_ir is not None:
+        try:
+            dump_ir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"cannot make the folder {dump_ir}: {error.strerror}"
+            raise UsageError(message, hint="choose another --dump-ir") from error
+
+
+def programs_of(recipe: Recipe) -> tuple[ProgramSpec, ...]:
+    """The programs of a completed recipe."""
+    return list_programs(
+        batch_size=recipe.batch_size,
+        max_length=recipe.max_length or DEFAULT_MAX_LENGTH,
+        prefill_buckets=recipe.prefill_buckets,
+        decode_buckets=recipe.decode_buckets,
+        embed_buckets=recipe.buckets,
+    )
+
+
+def job_of(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None) -> ProgramJob:
+    """What a worker needs to make ``spec``."""
+    return ProgramJob(
+        name=spec.name,
+        tp=source.tp,
+        spec=spec,
+        config=source.config.raw,
+        source=source.name,
+        shapes=source.shapes,
+        dtype=source.dtype,
+        target=target,
+        make_executable=source.has_weights,  # without weights there is nothing to run on the CPU
+        dump_ir=None if dump_ir is None else str(dump_ir / spec.name),
+    )
