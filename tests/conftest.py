@@ -1,6 +1,7 @@
 """Shared by all tests: no network, four host devices, and one tiny artifact built once."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_artifact(
+    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """The tiny llama at tp=2 with 2 slots of 64 tokens, prefill buckets 8 and 16, decode 32 and 64.
 
-    Built with the whole pipeline, verification included. Tests that change it copy it first.
+    Built with the whole pipeline, verification included. Tests that change it copy it first; one
+    that forgets fails the session's last test, since later ones would be told what it left.
     """
     from neuronc.pipeline import build
     from neuronc.recipe import Recipe
@@ -41,4 +45,12 @@ def tiny_artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
         prefill_buckets=(8, 16),
         decode_buckets=(32, 64),
     )
-    return build(recipe, tmp_path_factory.mktemp("artifact") / "tiny-llama-tp2").folder
+    folder = build(recipe, tmp_path_factory.mktemp("artifact") / "tiny-llama-tp2").folder
+    before = _states(folder)
+    yield folder
+    assert _states(folder) == before, "a test changed the artifact that all tests share"
+
+
+def _states(folder: Path) -> dict[str, tuple[int, int]]:
+    stats = {str(p): p.stat() for p in folder.rglob("*") if p.is_file()}
+    return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}

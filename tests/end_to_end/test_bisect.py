@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from neuronc.cli.app import main
+from tests.end_to_end.resign import copy_artifact
 from tests.tiny_families import random_encoder
 
 
@@ -15,9 +16,11 @@ def layers_of(capfd: pytest.CaptureFixture[str]) -> list[tuple[str, str, bool]]:
 
 
 def test_an_artifact_that_is_right_differs_nowhere(
-    tiny_artifact: Path, capfd: pytest.CaptureFixture[str]
+    tiny_artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["verify", str(tiny_artifact), "--bisect", "--quiet", "--json"]) == 0
+    artifact = copy_artifact(tiny_artifact, tmp_path / "artifact")
+
+    assert main(["verify", str(artifact), "--bisect", "--quiet", "--json"]) == 0
 
     assert layers_of(capfd) == [
         (program, f"model.layers.{number}", False)
@@ -37,7 +40,8 @@ def test_the_first_layer_that_differs_is_named(
     other = AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
     other.model.layers[1].mlp.up_proj.weight.data *= 1.1
     other.save_pretrained(tmp_path / "other")
-    argv = ["verify", str(tiny_artifact), "--checkpoint", str(tmp_path / "other"), "--bisect"]
+    artifact = copy_artifact(tiny_artifact, tmp_path / "artifact")
+    argv = ["verify", str(artifact), "--checkpoint", str(tmp_path / "other"), "--bisect"]
 
     assert main([*argv, "--quiet", "--json"]) == 6
 
