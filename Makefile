@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 DEMO := demo/smollm2-135m-cpu-tp2
+# A process for each core, a file of tests in one of them; more than four build the same models again.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test test-all lint sweep bench clean
@@ -18,10 +20,10 @@ demo: .venv/demo.done  ## build, verify, ask and bench SmolLM2-135M over 2 ranks
 	$(BIN)/neuronc bench $(DEMO) --prompt-tokens 32 --new-tokens 32 --requests 8
 
 test: .venv/test.done lint  ## lint and the fast suite (minutes)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: .venv/test.done  ## what `make test` leaves out: real models, every tp degree
-	$(BIN)/python -m pytest -m slow --timeout 900
+	$(PYTEST) -m slow --timeout 900
 
 lint: .venv/test.done  ## ruff and mypy --strict
 	$(BIN)/ruff check .
