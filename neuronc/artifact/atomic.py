@@ -4,10 +4,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from neuronc.errors import UsageError
+from neuronc.errors import PlanError, UsageError
 
 OURS = ("split.json", "manifest.json", "trace.json")
 """A folder that has one of these files was made by neuronc, so neuronc may replace it."""
@@ -35,6 +35,37 @@ def atomic_folder(out_dir: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _move(staging, out_dir, overwrite=overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def resumable_folder(out_dir: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """`atomic_folder`, but what an interruption leaves is there again the next time.
+
+    The folder to write into is ``.NAME.partial`` beside ``out_dir``. When the block raises, it is
+    deleted if it is empty, and kept as it is otherwise; whoever writes into it decides.
+
+    Raises:
+        UsageError: as `atomic_folder`, or something else has that name.
+    """
+    check_output(out_dir, overwrite=overwrite)
+    out_dir = out_dir.resolve()
+    staging = out_dir.with_name(f".{out_dir.name}.partial")
+    if staging.is_symlink() or (staging.exists() and not staging.is_dir()):
+        message = f"{staging} is in the way: it is not a folder of ours"
+        raise UsageError(message, hint="delete it, or choose another -o")
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_make(out_dir, error) from error
+    try:
+        yield staging
+        _move(staging, out_dir, overwrite=overwrite)
+    except BaseException as error:
+        with suppress(OSError):
+            staging.rmdir()
+        if staging.exists() and isinstance(error, PlanError):
+            error.hint += "; the same command then goes on where it stopped"
+        raise
 
 
 def check_output(out_dir: Path, *, overwrite: bool) -> None:

@@ -14,10 +14,10 @@ from neuronc.artifact.manifest import (
     program_entry,
 )
 from neuronc.artifact.weights import Source
-from neuronc.checkpoint.digest import sha256_file
+from neuronc.checkpoint.digest import FileDigest, sha256_file
 from neuronc.checkpoint.folder import read_config
 from neuronc.lower.program_files import SIGNATURE
-from neuronc.parallel.split_manifest import FileDigest, SplitManifest
+from neuronc.parallel.split_manifest import SplitManifest
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
 from neuronc.tools import tool_versions

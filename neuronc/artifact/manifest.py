@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.artifact.manifest_check import check_manifest
+from neuronc.checkpoint.digest import FileDigest
 from neuronc.errors import InputError
 from neuronc.lower.program_files import COMPILER_LOG, COMPILER_RECORD
-from neuronc.parallel.split_manifest import FileDigest
+from neuronc.parallel.split_manifest import SPLIT_FILE
 from neuronc.trace.program_spec import (
     MergedWeights,
     Phase,
@@ -106,6 +107,11 @@ class Manifest:
     def lnc(self) -> int:
         """Logical core size of a Neuron target's programs."""
         return int((self.neuron or {}).get("lnc", 1))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the artifact has weights, or links to them; not so lowered from a config alone."""
+        return any(file.path == f"{WEIGHTS_DIR}/{SPLIT_FILE}" for file in self.files)
 
     @property
     def is_bundle(self) -> bool:

@@ -18,7 +18,7 @@ from neuronc.trace.program_spec import PHASES, TensorSpec
 
 if TYPE_CHECKING:
     from neuronc.artifact.manifest import Manifest, ProgramEntry
-    from neuronc.parallel.split_manifest import FileDigest
+    from neuronc.checkpoint.digest import FileDigest
 
 _MAX_SIZE = 2**31 - 1  # positions and slots are i32 inputs of the programs
 _MAX_RANKS = 4096  # several times the cores of the largest instance

@@ -4,11 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from neuronc.artifact.manifest import MANIFEST_FILE, WEIGHTS_DIR, Manifest, read_manifest
-from neuronc.checkpoint.folder import TORCH
+from neuronc.artifact.manifest import MANIFEST_FILE, Manifest, read_manifest
+from neuronc.checkpoint.fingerprint import file_stats
 from neuronc.checkpoint.source import resolve_source
 from neuronc.errors import UsageError
-from neuronc.parallel.layouts.names import NXDI_WEIGHTS
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
@@ -23,14 +22,7 @@ def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, 
     asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=not config_only)
-    folders = (path, path / TORCH, path / NXDI_WEIGHTS) if path.is_dir() else ()
-    files = [f for folder in folders if folder.is_dir() for f in sorted(folder.iterdir())] or [path]
-    base = path if path.is_dir() else path.parent
-    stats = [
-        (str(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns)
-        for f in files
-        if f.is_file()
-    ]
+    stats = file_stats(path)
     return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 
@@ -81,8 +73,7 @@ def _neuron_difference(manifest: Manifest, settings: NeuronSettings | None) -> s
 
 def _is_unverified(manifest: Manifest) -> bool:
     """What was lowered from a config alone has nothing that could be verified."""
-    has_weights = any(file.path.startswith(f"{WEIGHTS_DIR}/rank") for file in manifest.files)
-    return has_weights and not (manifest.verification or {}).get("passed")
+    return manifest.has_weights and not (manifest.verification or {}).get("passed")
 
 
 def _difference(manifest: Manifest, recipe: Recipe, *, config_only: bool) -> str:

@@ -1,7 +1,7 @@
 """Stage 1: what is on disk. Opening a checkpoint reads headers, never weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class Checkpoint:
         tensors: Name, shape and dtype of every tensor, in file order.
         companions: Tokenizer, generation and chat template files beside ``config.json``.
         reader: Reads one tensor at a time.
+        origins: For tensors that have the model's names in place of their own: what they are made
+            of, in the order of the rows; a tensor that is not there is its own origin.
     """
 
     source: str
@@ -31,6 +33,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     companions: tuple[Path, ...]
     reader: TensorReader
+    origins: Mapping[str, tuple[TensorInfo, ...]] = field(default_factory=dict)
 
 
 def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:

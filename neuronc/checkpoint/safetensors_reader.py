@@ -52,6 +52,16 @@ class SafetensorsReader:
             raise no_such_tensor(name, self.stored, subject=self.folder)
         return _map_tensor(self.stored[name])
 
+    def read_range(self, name: str, start: int, stop: int) -> "np.ndarray[Any, Any]":
+        """Rows ``start`` to ``stop`` of a tensor: a view, of which only those rows are mapped."""
+        if name not in self.stored:
+            raise no_such_tensor(name, self.stored, subject=self.folder)
+        stored = self.stored[name]
+        shape = (stop - start, *stored.info.shape[1:])
+        rows = replace(stored.info, shape=shape)
+        skipped = replace(stored.info, shape=(start, *stored.info.shape[1:])).size_bytes
+        return _map_tensor(replace(stored, info=rows, offset=stored.offset + skipped))
+
     def read_rows(self, names: Sequence[str]) -> "np.ndarray[Any, Any]":
         """Tensors ``[rows_i, ...]`` one after the other.
 

@@ -9,31 +9,48 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from neuronc import dtypes
+from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.paths import disk_full, free_bytes, writing
 from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.errors import UsageError
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenFile:
-    """A finished file: its plain name, size, and hex sha256."""
+    """A file, or its beginning: its plain name, size, and hex sha256."""
 
     name: str
     size_bytes: int
     sha256: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """The beginning of a file that an earlier run wrote, checked by the caller.
+
+    Attributes:
+        num_tensors: How many of its tensors are there whole.
+        sha256: The digest of those bytes, to go on with.
+    """
+
+    num_tensors: int
+    sha256: "_Hash"
+
+
 class SafetensorsWriter:
-    """Streams tensors into one file; memory is one tensor at most, and none of ours is kept.
+    """Streams tensors into one file; memory is the blocks that wait in the lanes.
 
     The header is written first, from the infos alone. The file gets its name only when it is whole
     and on the disk; until then, and after an error, there is at most ``NAME.part``, which leaving
-    the ``with`` block by an exception deletes.
+    the ``with`` block by an exception deletes, unless it is to be gone on with.
     """
 
     def __init__(
@@ -42,8 +59,21 @@ class SafetensorsWriter:
         tensors: Sequence[TensorInfo],
         *,
         metadata: Mapping[str, str] = MappingProxyType({}),
+        lanes: Lanes | None = None,
+        lane: int = 0,
+        begun: Begun | None = None,
+        keep_part: bool = False,
     ) -> None:
         """Check the disk for room and write the header.
+
+        Args:
+            path: The file, which must not exist.
+            tensors: What will be written, in order.
+            metadata: Of the safetensors header.
+            lanes: Where to hash (in ``lane``) and to write (in the next); without, done at once.
+            lane: See ``lanes``.
+            begun: Go on with ``NAME.part``; what it has beyond that is cut off.
+            keep_part: Leave ``NAME.part`` after an error, to be gone on with.
 
         Raises:
             PlanError: The disk has less room than the file needs.
@@ -54,22 +84,36 @@ class SafetensorsWriter:
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._size_bytes = len(header) + sum(info.size_bytes for info in tensors)
-        self._left = list(reversed(tensors))
-        self._sha256 = hashlib.sha256()
+        done = begun.num_tensors if begun else 0
+        self._left = list(reversed(tensors[done:]))
+        self._rows = 0
+        self._sha256 = begun.sha256 if begun else hashlib.sha256()
+        self._lanes, self._lane, self._keep_part = lanes, lane, keep_part
         self._written: WrittenFile | None = None
-        if path.exists():
-            message = f"{path} exists already"
-            raise UsageError(message, hint="choose another output folder")
-        with self._writing():
-            if free_bytes(path.parent) < self._size_bytes:
-                raise disk_full(path, needed_bytes=self._size_bytes)
-            self._part.unlink(missing_ok=True)  # of a run that was killed
-            self._file = self._part.open("xb")
+        kept_bytes = len(header) + sum(i.size_bytes for i in tensors[:done]) if begun else 0
+        self._handed_bytes = kept_bytes
+        self._open(kept_bytes)
         try:
-            self._put(header)
+            if not begun:
+                self._put(header)
         except BaseException:
             self._discard()
             raise
+
+    def _open(self, kept_bytes: int) -> None:
+        if self._path.exists():
+            message = f"{self._path} exists already"
+            raise UsageError(message, hint="choose another output folder")
+        with self._writing():
+            if free_bytes(self._path.parent) < self._size_bytes - kept_bytes:
+                raise disk_full(self._path, needed_bytes=self._size_bytes - kept_bytes)
+            if kept_bytes:
+                self._file = self._part.open("r+b", buffering=0)
+                self._file.truncate(kept_bytes)
+                self._file.seek(kept_bytes)
+                return
+            self._part.unlink(missing_ok=True)  # of a run that was killed
+            self._file = self._part.open("xb", buffering=0)
 
     def write(self, name: str, array: "np.ndarray[Any, Any]") -> None:
         """Append the next tensor; a view of a mapped file is copied through without being kept.
@@ -87,17 +131,43 @@ class SafetensorsWriter:
 
     def write_parts(self, name: str, parts: Iterable["np.ndarray[Any, Any]"]) -> None:
         """Append the next tensor, delivered in pieces along its first dim; errors as `write`."""
-        info, num_rows = self._next(name), 0
         for part in parts:
-            num_rows += len(part)
-            if part.shape[1:] != info.shape[1:] or num_rows > info.shape[0]:
-                message = f"a part of tensor {name!r} has shape {part.shape}; declared {info.shape}"
-                raise ValueError(message)
-            self._put_array(info, part)
-        if num_rows != info.shape[0]:
-            message = f"the parts of tensor {name!r} have {num_rows} rows; declared {info.shape}"
+            self.append(name, part)
+        self.finish(name)
+
+    def append(self, name: str, rows: "np.ndarray[Any, Any]") -> None:
+        """Append rows of the next tensor, which `finish` ends; errors as `write`.
+
+        The array is handed to the lanes: it must not change until they are drained.
+        """
+        info = self._next(name)
+        self._rows += len(rows) if info.shape else 1
+        if rows.shape[1:] != info.shape[1:] or self._rows > math.prod(info.shape[:1]):
+            message = f"a part of tensor {name!r} has shape {rows.shape}; declared {info.shape}"
             raise ValueError(message)
+        self._put_array(info, rows)
+
+    def finish(self, name: str) -> None:
+        """End the tensor that `append` was called for.
+
+        Raises:
+            ValueError: It has fewer rows than declared.
+        """
+        info = self._next(name)
+        if self._rows != math.prod(info.shape[:1]):
+            message = f"the parts of tensor {name!r} have {self._rows} rows; declared {info.shape}"
+            raise ValueError(message)
+        self._rows = 0
         self._left.pop()
+
+    def so_far(self) -> WrittenFile:
+        """What is in the file now; waits for the lanes."""
+        if self._written is not None:
+            return self._written
+        if self._lanes:
+            self._lanes.drain()
+        digest = self._sha256.hexdigest()
+        return WrittenFile(name=self._path.name, size_bytes=self._handed_bytes, sha256=digest)
 
     def close(self) -> WrittenFile:
         """Flush to the disk and give the file its name; a second call returns the same.
@@ -110,14 +180,12 @@ class SafetensorsWriter:
             if self._left:
                 message = f"{len(self._left)} tensors not written, next {self._left[-1].name!r}"
                 raise ValueError(message)
+            written = self.so_far()
             with self._writing():
-                self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
                 self._part.replace(self._path)
-            self._written = WrittenFile(
-                name=self._path.name, size_bytes=self._size_bytes, sha256=self._sha256.hexdigest()
-            )
+            self._written = written
         return self._written
 
     def __enter__(self) -> Self:
@@ -154,14 +222,27 @@ class SafetensorsWriter:
         self._put(array.reshape(-1).view(np.uint8).data)
 
     def _put(self, data: "bytes | memoryview[int]") -> None:
-        self._sha256.update(data)
+        self._handed_bytes += len(data)
+        if self._lanes is None:
+            self._sha256.update(data)
+            self._write_all(data)
+            return
+        self._lanes.submit(self._lane, len(data), lambda: self._sha256.update(data))
+        self._lanes.submit(self._lane + 1, len(data), lambda: self._write_all(data))
+
+    def _write_all(self, data: "bytes | memoryview[int]") -> None:
+        rest = memoryview(data)
         with self._writing():
-            self._file.write(data)
+            while rest:  # the system may take less than it is given
+                rest = rest[self._file.write(rest) :]
 
     def _discard(self) -> None:
-        with suppress(OSError):  # a full disk fails again on what is still in the buffer
+        if self._lanes:
+            self._lanes.stop()
+        with suppress(OSError):  # a full disk fails again
             self._file.close()
-        self._part.unlink(missing_ok=True)
+        if not self._keep_part:
+            self._part.unlink(missing_ok=True)
 
 
 def _header(tensors: Sequence[TensorInfo], metadata: Mapping[str, str]) -> bytes:

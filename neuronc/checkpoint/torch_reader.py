@@ -29,6 +29,12 @@ class TorchReader:
             raise no_such_tensor(name, self.mapped, subject=self.folder)
         return to_array(name, self.mapped[name])
 
+    def read_range(self, name: str, start: int, stop: int) -> "np.ndarray[Any, Any]":
+        """A fresh array of rows ``start`` to ``stop``."""
+        if name not in self.mapped:
+            raise no_such_tensor(name, self.mapped, subject=self.folder)
+        return to_array(name, self.mapped[name][start:stop])
+
 
 def to_array(name: str, tensor: "torch.Tensor") -> "np.ndarray[Any, Any]":
     """The values of ``tensor``, copied."""

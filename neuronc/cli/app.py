@@ -27,6 +27,7 @@ from neuronc.cli import (
     models,
     output,
     split,
+    unsplit,
     verify,
 )
 from neuronc.cli import compile as compile_module
@@ -55,6 +56,7 @@ def installed_versions() -> dict[str, str | None]:
 COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
     "build": (build.build, build.EXAMPLES),
     "split": (split.split, split.EXAMPLES),
+    "unsplit": (unsplit.unsplit, unsplit.EXAMPLES),
     "compile": (compile_module.compile_command, compile_module.EXAMPLES),
     "verify": (verify.verify, verify.EXAMPLES),
     "generate": (generate.generate, generate.EXAMPLES),

@@ -4,6 +4,7 @@ Each is None (or False) when not given, so that a recipe's value or the default 
 `neuronc.recipe.Recipe` holds; commands pass them to `neuronc.recipe.merge_flags`.
 """
 
+import re
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -49,6 +50,26 @@ def positive_seconds(param: typer.CallbackParam, value: float | None) -> float |
         message = f"{option} is {value:g}; it must be a positive number of seconds"
         raise UsageError(message, hint=f"write it like {option} 600")
     return value
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?i?B?)", re.IGNORECASE)
+
+
+class ByteSize(int):
+    """A number of bytes from a flag."""
+
+
+def parse_bytes(option: str, text: str) -> ByteSize:
+    """``1GiB``, ``500MB`` or plain bytes; `UsageError` naming ``option``."""
+    found = _SIZE.fullmatch(text.strip())
+    unit = found[2].upper().rstrip("B") if found else ""
+    base = 1024 if unit.endswith("I") else 1000
+    power = " KMGT".index(unit[0]) if unit else 0
+    size = int(float(found[1]) * base**power) if found and unit != "I" else 0
+    if size < 1:
+        message = f"{option} is {text!r}; expected a size such as 1GiB, 500MB or 1000000"
+        raise UsageError(message, hint=f"write it like {option} 1GiB")
+    return ByteSize(size)
 
 
 # `_json: JsonFlag = False` is all a command does about it: `neuronc.cli.app` reads the flag
@@ -139,6 +160,15 @@ OnOption = Annotated[
 RankProcessesFlag = Annotated[
     bool,
     typer.Option("--rank-processes", help="A process per NeuronCore in place of a thread."),
+]
+MaxFileSizeOption = Annotated[
+    ByteSize | None,
+    typer.Option(
+        "--max-file-size",
+        metavar="SIZE",
+        parser=partial(parse_bytes, "--max-file-size"),
+        help="Largest weight file; several files where more is needed.",
+    ),
 ]
 RevisionOption = Annotated[
     str | None,

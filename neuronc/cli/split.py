@@ -1,25 +1,33 @@
 """neuronc split: one weight file per rank, or the layout of another tool."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neuronc.cli.options import (
+    ByteSize,
     DtypeOption,
     JsonFlag,
+    MaxFileSizeOption,
     OutOption,
     OverwriteFlag,
     QuietFlag,
     RevisionOption,
     TpOption,
+    parse_bytes,
     require_out,
 )
 from neuronc.cli.output import Report
-from neuronc.parallel.layouts.names import Layout, weight_paths
+from neuronc.dtypes import DTYPES
+from neuronc.parallel.layouts.names import Layout
+from neuronc.parallel.split_options import SplitOptions
 from neuronc.recipe import Recipe, merge_flags
 
 if TYPE_CHECKING:
@@ -46,12 +54,29 @@ def split(
             "--layout", help="Layout of the output; transformers-neuronx holds whole tensors."
         ),
     ] = "neuronc",
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Write no weights: refer to where they lie in the checkpoint."),
+    ] = False,
+    max_memory: Annotated[
+        ByteSize | None,
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            parser=partial(parse_bytes, "--max-memory"),
+            help="Most memory the split may take, such as 1GiB.",
+        ),
+    ] = None,
+    max_file_size: MaxFileSizeOption = None,
     revision: RevisionOption = None,
     overwrite: OverwriteFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Split a checkpoint into one file per rank, or write it in the layout of another tool."""
+    """Split a checkpoint into one file per rank, or write it in the layout of another tool.
+
+    A split that was stopped is gone on with by the same command.
+    """
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
@@ -59,19 +84,37 @@ def split(
         Recipe(checkpoint=checkpoint), tp=tp, dtype=dtype, revision=revision, out=out
     )
     folder = require_out(recipe.out)
-    manifest = pipeline.split(
-        recipe, folder, layout=layout, overwrite=overwrite, progress=make_progress(quiet)
+    options = SplitOptions(
+        layout=layout,
+        link=link,
+        max_memory_bytes=max_memory,
+        max_file_bytes=max_file_size,
     )
-    return report_split(manifest, folder)
+    begin_s = time.perf_counter()
+    manifest = pipeline.split(
+        recipe, folder, options=options, overwrite=overwrite, progress=make_progress(quiet)
+    )
+    return report_split(manifest, folder, elapsed_s=time.perf_counter() - begin_s)
 
 
-def report_split(manifest: "SplitManifest", folder: Path) -> Report:
-    """The report of a split that lies in ``folder``."""
+def report_split(manifest: "SplitManifest", folder: Path, *, elapsed_s: float) -> Report:
+    """The report of a split that lies in ``folder``, after it took ``elapsed_s``."""
+    from neuronc.checkpoint.process_memory import peak_rss_bytes
+
+    read = sum(o.size_bytes for tensor in manifest.tensors.values() for o in tensor.origins)
+    written = sum(file.size_bytes for file in manifest.files)
+    peak = peak_rss_bytes()
     data = {
         "path": str(folder),
         "layout": manifest.layout,
         "files": [file.path for file in manifest.files],
         **describe_split(manifest),
+        "linked": manifest.linked is not None,
+        "left_out": list(manifest.left_out),
+        "bytes_read": 0 if manifest.linked else read,
+        "bytes_written": written,
+        "elapsed_s": round(elapsed_s, 3),
+        "peak_rss_bytes": peak,
     }
 
     def draw(console: object) -> None:
@@ -85,14 +128,24 @@ def report_split(manifest: "SplitManifest", folder: Path) -> Report:
             "files": ", ".join(_summed_up(file.path for file in manifest.files)),
             "tensors": str(len(manifest.tensors)),
             "padding": describe_padding(manifest.padding),
+            "written": _describe_speed(written, elapsed_s, peak),
         }
         draw_pairs(console, pairs)
 
     return Report(command="split", data=data, text=draw)
 
 
+def _describe_speed(written: int, elapsed_s: float, peak: int) -> str:
+    rate = written / 1e6 / elapsed_s
+    return (
+        f"{written / 1e6:.1f} MB in {elapsed_s:.1f} s ({rate:.0f} MB/s), {peak / 1e6:.0f} MB memory"
+    )
+
+
 def _describe_ranks(manifest: "SplitManifest") -> str:
     sizes = bytes_per_rank(manifest)
+    if manifest.linked is not None:
+        return f"tp={manifest.tp}, {manifest.dtype}, linked to {len(manifest.linked.files)} files"
     if manifest.layout == "transformers-neuronx":
         return f"not split, {manifest.dtype}, {sizes[0] / 1e6:.1f} MB"
     return f"tp={manifest.tp}, {manifest.dtype}, {max(sizes) / 1e6:.1f} MB each"
@@ -107,8 +160,13 @@ def _summed_up(paths: Iterable[str]) -> list[str]:
 def bytes_per_rank(manifest: "SplitManifest") -> list[int]:
     """Size of every rank's weights; where they are not split, one size."""
     sizes = {file.path: file.size_bytes for file in manifest.files}
-    ranks = [sizes[path] for path in weight_paths(manifest.tp, manifest.layout)]
-    return ranks or [sum(size for path, size in sizes.items() if "/" in path)]
+    if manifest.layout == "transformers-neuronx":
+        return [sum(size for path, size in sizes.items() if "/" in path)]
+    if manifest.linked is not None:
+        infos = manifest.tensors.values()
+        item_bytes = DTYPES[manifest.dtype].size_bytes
+        return [sum(prod(t.rule.rank_shape) * item_bytes for t in infos)] * manifest.tp
+    return [sum(sizes[p] for p in manifest.rank_files(rank)) for rank in range(manifest.tp)]
 
 
 def describe_padding(cost: "PaddingCost") -> str:

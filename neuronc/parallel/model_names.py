@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from neuronc.checkpoint.blocks import RangeReader
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader, no_such_tensor
 from neuronc.errors import InputError
@@ -39,10 +40,15 @@ def named_as_model(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
     used = {name for sources in stacked.values() for expert in sources for name in expert}
     plain = {new: old for new, old in old_names.items() if old not in used}
     tensors = {new: replace(checkpoint.tensors[old], name=new) for new, old in plain.items()}
+    origins: dict[str, tuple[TensorInfo, ...]] = {
+        new: (checkpoint.tensors[old],) for new, old in plain.items()
+    }
     for name, sources in stacked.items():
         tensors[name] = _stacked_info(name, sources, checkpoint)
-    reader = _ModelReader(reader=checkpoint.reader, plain=plain, stacked=stacked)
-    return replace(checkpoint, tensors=tensors, reader=reader)
+        origins[name] = tuple(checkpoint.tensors[old] for expert in sources for old in expert)
+    kind = _ModelRangeReader if isinstance(checkpoint.reader, RangeReader) else _ModelReader
+    reader = kind(reader=checkpoint.reader, plain=plain, stacked=stacked)
+    return replace(checkpoint, tensors=tensors, reader=reader, origins=origins)
 
 
 def _model_name(name: str, names: Iterable[str], family: Family) -> str:
@@ -102,12 +108,12 @@ class _ModelReader:
     def read(self, name: str) -> "np.ndarray[Any, Any]":
         """The tensor that the checkpoint has under another name, or in parts."""
         if name in self.stacked:
-            return self._stack(self.stacked[name])
+            return self.stack(self.stacked[name])
         if name not in self.plain:
             raise no_such_tensor(name, self.plain, subject="the checkpoint")
         return self.reader.read(self.plain[name])
 
-    def _stack(self, sources: Sources) -> "np.ndarray[Any, Any]":
+    def stack(self, sources: Sources) -> "np.ndarray[Any, Any]":
         import numpy as np
 
         whole: np.ndarray[Any, Any] | None = None
@@ -119,3 +125,17 @@ class _ModelReader:
             np.concatenate(parts, out=whole[number])
         assert whole is not None, "a stack has at least one expert"
         return whole
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ModelRangeReader(_ModelReader):
+    """For a reader below that reads ranges."""
+
+    def read_range(self, name: str, start: int, stop: int) -> "np.ndarray[Any, Any]":
+        """Rows of a tensor, or some of a layer's experts."""
+        if name in self.stacked:
+            return self.stack(self.stacked[name][start:stop])
+        if name not in self.plain:
+            raise no_such_tensor(name, self.plain, subject="the checkpoint")
+        assert isinstance(self.reader, RangeReader), "chosen for it"
+        return self.reader.read_range(self.plain[name], start, stop)

@@ -1,6 +1,7 @@
 """Cutting one tensor into rank shards, and putting shards together again."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,48 @@ def cut_shard(tensor: Array, rule: ParamRule, rank: int) -> Array:
             index[rule.dim] = slice(piece.start, piece.start + piece.length)
             parts.append(tensor[tuple(index)])
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=rule.dim)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """Rows ``to`` and on of a shard: ``length`` rows of the tensor from ``start``, None for zeros."""
+
+    to: int
+    start: int | None
+    length: int
+
+
+def spans_of(rule: ParamRule, rank: int, start: int, stop: int) -> list[Span]:
+    """Which rows of ``rank``'s shard are rows ``start`` to ``stop`` of a tensor split by rows.
+
+    In the shard's order, which is the order of the whole. Zeros come with the row before them, or
+    with the first, so that going through a tensor's rows in order makes the shard in order.
+    """
+    found, to, last = [], 0, -1
+    for piece in rule.ranks[rank]:
+        if piece.start is None:
+            if start <= max(last, 0) < max(stop, 1):
+                found.append(Span(to=to, start=None, length=piece.length))
+        else:
+            assert piece.start > last, "pieces are in the order of the whole"
+            begin, end = max(piece.start, start), min(piece.start + piece.length, stop)
+            if begin < end:
+                found.append(Span(to=to + begin - piece.start, start=begin, length=end - begin))
+            last = piece.start + piece.length - 1
+        to += piece.length
+    return found
+
+
+def cut_rows(rows: Array, start: int, rule: ParamRule, rank: int) -> list[Array]:
+    """What ``rank``'s shard gets of rows ``start`` and on of the tensor, in the shard's order."""
+    if rule.dim != 0:
+        return [cut_shard(rows, rule, rank)]
+    return [
+        np.zeros((span.length, *rows.shape[1:]), dtype=rows.dtype)
+        if span.start is None
+        else rows[span.start - start : span.start - start + span.length]
+        for span in spans_of(rule, rank, start, start + len(rows))
+    ]
 
 
 def join_shards(shards: Sequence[Array], rule: ParamRule) -> Array:

@@ -1,43 +1,44 @@
 """``split.json``: what a split folder holds, enough to check it and to put the model together.
 
-A split folder is flat: ``split.json``, one ``rank-N.safetensors`` per rank, and the model's
-config and tokenizer files. Folders in other layouts (`neuronc.parallel.layouts.names`) have a
-``split.json`` too, and it names the layout.
+A split folder is flat: ``split.json``, the ``rank-N.safetensors`` of every rank (in numbered parts
+where they would be too large), and the model's config and tokenizer files. A linked one has no
+weights: ``split.json`` says where they lie in the checkpoint. Folders in other layouts
+(`neuronc.parallel.layouts.names`) have a ``split.json`` too, and it names the layout.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from neuronc.checkpoint.digest import sha256_file
-from neuronc.checkpoint.paths import check_listed_paths, contained_file, read_json_object, writing
-from neuronc.dtypes import DTYPES
+from neuronc.checkpoint.digest import FileDigest, sha256_file
+from neuronc.checkpoint.paths import contained_file, read_json_object, writing
+from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
-from neuronc.parallel.layouts.names import LAYOUTS, Layout, rank_path, weight_paths
-from neuronc.parallel.rules import ParamRule, Piece, is_layout
+from neuronc.parallel.layouts.names import Layout, find_rank_paths
+from neuronc.parallel.linked_slices import LinkedWeights
+from neuronc.parallel.rules import ParamRule, is_layout
 
-SPLIT_FORMAT = 1
+SPLIT_FORMAT = 2
 SPLIT_FILE = "split.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FileDigest:
-    """One file of a folder: plain relative path, size, hex sha256."""
-
-    path: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitTensor:
-    """One parameter: its layout and the sha256 of the whole tensor's bytes in the split's dtype."""
+    """One parameter.
+
+    Attributes:
+        rule: Its layout.
+        digest: Of the whole tensor's bytes in the split's dtype, as
+            `neuronc.checkpoint.digest.new_tensor_digest` takes it; empty in a linked split, which
+            does not read them.
+        origins: The checkpoint's tensors whose rows, one after the other, are the parameter's.
+    """
 
     rule: ParamRule
-    sha256: str
+    digest: str
+    origins: tuple[TensorInfo, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,8 @@ class SplitManifest:
         files: Every file of the folder but ``split.json``.
         padding: What padding and replication cost.
         layout: How the weight files are laid out.
+        left_out: Tensors of the checkpoint that are no parameters of the model.
+        linked: Where the weights lie in the checkpoint; None where the folder holds them.
     """
 
     source: str
@@ -62,16 +65,17 @@ class SplitManifest:
     files: tuple[FileDigest, ...]
     padding: PaddingCost
     layout: Layout = "neuronc"
+    left_out: tuple[str, ...] = ()
+    linked: LinkedWeights | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every whole parameter."""
         return {name: tensor.rule.shape for name, tensor in self.tensors.items()}
 
-
-def rank_file(rank: int) -> str:
-    """Name of one rank's weight file in layout ``neuronc``."""
-    return rank_path(rank, "neuronc")
+    def rank_files(self, rank: int) -> tuple[str, ...]:
+        """Paths of one rank's weight files, in order; none in a linked or unsharded split."""
+        return find_rank_paths((file.path for file in self.files), rank, self.layout)
 
 
 def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
@@ -81,22 +85,11 @@ def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
         PlanError: the disk is full.
         UsageError: ``folder`` cannot be written.
     """
-    data = {
-        "split_format": SPLIT_FORMAT,
-        "layout": manifest.layout,
-        "source": manifest.source,
-        "tp": manifest.tp,
-        "dtype": manifest.dtype,
-        "padding": asdict(manifest.padding),
-        "files": [asdict(file) for file in manifest.files],
-        "tensors": {
-            name: {**_rule_to_dict(t.rule), "sha256": t.sha256}
-            for name, t in manifest.tensors.items()
-        },
-    }
-    text = json.dumps(data, indent=1) + "\n"
+    from neuronc.parallel.split_json import manifest_to_dict
+
+    text = json.dumps({"split_format": SPLIT_FORMAT, **manifest_to_dict(manifest)}, indent=1)
     with writing(folder / SPLIT_FILE, needed_bytes=len(text)):
-        (folder / SPLIT_FILE).write_text(text, encoding="utf-8")
+        (folder / SPLIT_FILE).write_text(f"{text}\n", encoding="utf-8")
 
 
 def read_layout(folder: Path) -> str | None:
@@ -115,6 +108,8 @@ def read_split_manifest(folder: Path, *, layout: Layout = "neuronc") -> SplitMan
     Raises:
         InputError: not a split folder, in another layout, damaged, or of a newer format.
     """
+    from neuronc.parallel.split_json import manifest_from_dict
+
     path = contained_file(folder, SPLIT_FILE)
     if not path.is_file():
         message = f"{folder} is not a split folder: it has no {SPLIT_FILE}"
@@ -124,20 +119,24 @@ def read_split_manifest(folder: Path, *, layout: Layout = "neuronc") -> SplitMan
         message = f"{path} has format {found!r}; this neuronc reads {SPLIT_FORMAT}"
         raise InputError(message, hint="run neuronc split again with this version")
     try:
-        manifest = _manifest_from_dict(data)
+        manifest = manifest_from_dict(data)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from error
     if manifest.layout != layout:
         message = f"{folder} is split in layout {manifest.layout}; expected {layout}"
         raise InputError(message, hint="pass it as a checkpoint, or split the checkpoint again")
-    listed = {file.path for file in manifest.files}
-    for name in weight_paths(manifest.tp, layout):
-        if name not in listed:
-            raise _damaged(path, f"tp={manifest.tp}, but it does not list {name}")
+    _check_weights(path, manifest)
+    return manifest
+
+
+def _check_weights(path: Path, manifest: SplitManifest) -> None:
+    has_files = manifest.layout != "transformers-neuronx" and manifest.linked is None
+    for rank in range(manifest.tp) if has_files else ():
+        if not manifest.rank_files(rank):
+            raise _damaged(path, f"tp={manifest.tp}, but it does not list rank {rank}'s weights")
     for name, tensor in manifest.tensors.items():
         if not is_layout(tensor.rule, manifest.tp):
             raise _damaged(path, f"tensor {name!r} is laid out as {str(tensor.rule)[:200]}")
-    return manifest
 
 
 def _damaged(path: Path, what: str) -> InputError:
@@ -172,48 +171,3 @@ def _check_file(folder: Path, file: FileDigest) -> None:
     if found != file.sha256:
         message = f"{path}: digest mismatch, expected sha256 {file.sha256}, found {found}"
         raise InputError(message, hint="the file changed after it was written; make it again")
-
-
-def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
-    padding = PaddingCost(**data["padding"])
-    for number in (data["tp"], padding.model_params, *(f["size_bytes"] for f in data["files"])):
-        if type(number) is not int or number < 0:
-            message = f"{number!r} is not a count"
-            raise ValueError(message)
-    is_number = isinstance(padding.flops_ratio, float | int)
-    if not (is_number and data["tensors"] and data["tp"] and padding.model_params):
-        message = "no tensors, ranks or parameters, or a padding that is no number"
-        raise ValueError(message)
-    check_listed_paths([str(file["path"]) for file in data["files"]])
-    layout = data.get("layout", "neuronc")
-    if layout not in LAYOUTS:
-        message = f"{layout!r} is no layout"
-        raise ValueError(message)
-    return SplitManifest(
-        layout=layout,
-        source=str(data["source"]),
-        tp=data["tp"],
-        dtype=DTYPES[data["dtype"]].name,
-        padding=padding,
-        files=tuple(
-            FileDigest(path=str(f["path"]), size_bytes=f["size_bytes"], sha256=f["sha256"])
-            for f in data["files"]
-        ),
-        tensors={n: _tensor_from_dict(n, t) for n, t in data["tensors"].items()},
-    )
-
-
-def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:
-    ranks = [[[p.start, p.length] for p in pieces] for pieces in rule.ranks]
-    return {"role": rule.role, "shape": list(rule.shape), "dim": rule.dim, "ranks": ranks}
-
-
-def _tensor_from_dict(name: str, data: Mapping[str, Any]) -> SplitTensor:
-    ranks = tuple(
-        tuple(Piece(start=start, length=length) for start, length in pieces)
-        for pieces in data["ranks"]
-    )
-    rule = ParamRule(
-        name=name, role=data["role"], shape=tuple(data["shape"]), dim=data["dim"], ranks=ranks
-    )
-    return SplitTensor(rule=rule, sha256=data["sha256"])

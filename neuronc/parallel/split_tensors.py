@@ -1,39 +1,55 @@
 """Apply a parallel plan: checkpoint in, the weight files of a layout out."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neuronc import __version__
+from neuronc.checkpoint.cast import cast
 from neuronc.checkpoint.checkpoint import Checkpoint, TensorInfo
 from neuronc.checkpoint.companions import write_companions
-from neuronc.checkpoint.digest import digest_array, sha256_file
-from neuronc.checkpoint.paths import writing
-from neuronc.checkpoint.safetensors_writer import SafetensorsWriter
+from neuronc.checkpoint.digest import FileDigest, sha256_file
+from neuronc.checkpoint.fingerprint import file_stats
+from neuronc.checkpoint.paths import disk_full, free_bytes
 from neuronc.checkpoint.source import portable_source
-from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype, numpy_dtype
+from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype
 from neuronc.errors import InputError, UsageError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel.cost import padding_cost
-from neuronc.parallel.layouts.names import LAYOUTS, Layout, weight_paths
 from neuronc.parallel.layouts.nxdi_config import write_neuron_config
 from neuronc.parallel.layouts.parameter_files import state_dict_keys, write_parameter_files
+from neuronc.parallel.link_checkpoint import link_checkpoint
 from neuronc.parallel.model_names import named_as_model
 from neuronc.parallel.model_tensors import check_complete, model_tensors
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
-from neuronc.parallel.shards import cut_shard
-from neuronc.parallel.split_manifest import (
-    FileDigest,
-    SplitManifest,
-    SplitTensor,
-    write_split_manifest,
-)
+from neuronc.parallel.plan_files import plan_files
+from neuronc.parallel.split_journal import Journal
+from neuronc.parallel.split_manifest import SplitManifest, SplitTensor, write_split_manifest
+from neuronc.parallel.split_memory import SplitMemory, check_fits
+from neuronc.parallel.split_options import DEFAULT_SPLIT, SplitOptions
+from neuronc.parallel.write_ranks import write_ranks
 from neuronc.progress import SILENT, Progress
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """A split that was checked and may begin."""
+
+    checkpoint: Checkpoint
+    plan: ParallelPlan
+    infos: Mapping[str, TensorInfo]
+    element: Dtype
+    is_tied: bool
+    options: SplitOptions
+    out_dir: Path
+    progress: Progress
 
 
 def split_checkpoint(
@@ -42,80 +58,166 @@ def split_checkpoint(
     *,
     tp: int,
     dtype: str,
-    layout: Layout = "neuronc",
+    options: SplitOptions = DEFAULT_SPLIT,
+    resumable: bool = False,
     progress: Progress = SILENT,
 ) -> SplitManifest:
     """Write ``checkpoint``'s weights, config and tokenizer into the existing folder ``out_dir``.
 
-    Tensors are streamed: memory is one tensor, its cast copy and one rank's shard of it. The rank
-    files are written side by side, so the checkpoint is read once. Layout
-    ``transformers-neuronx`` imports torch.
+    Blocks of rows are streamed into the files of all ranks: the checkpoint is read once, and memory
+    is some blocks, or one tensor for formats that cannot be read in parts (GGUF). Layout
+    ``transformers-neuronx`` imports torch, and holds one tensor.
 
     Args:
         checkpoint: An opened checkpoint.
         out_dir: Where to write.
         tp: Number of ranks.
         dtype: ``auto`` keeps the checkpoint's own element type.
-        layout: Which files to write.
-        progress: Told of every tensor.
+        options: Layout and limits.
+        resumable: Keep a journal in ``out_dir``, go on with what it says is done, and leave all
+            that when interrupted or when the disk is full.
+        progress: Told of every block.
 
     Raises:
         InputError: a tensor is missing, one too many or of another shape, the config is not
-            usable, or a value is too large for ``dtype``.
-        PlanError: a dim cannot be split over ``tp`` ranks, or the disk is full.
-        UsageError: ``dtype`` or ``tp`` is none, or ``layout`` is not made for ``tp`` ranks.
+            usable, a value is too large for ``dtype``, or the checkpoint changed meanwhile.
+        PlanError: a dim cannot be split over ``tp`` ranks, the disk is full, or a tensor is larger
+            than the memory allowed.
+        UsageError: ``dtype`` or ``tp`` is none, options contradict each other, or another process
+            is writing into ``out_dir``.
     """
-    _check_layout(layout, tp)
+    options.check(tp)
+    before = file_stats(checkpoint.path)
+    work = _prepare(checkpoint, out_dir, tp, dtype, options, progress)
+    if not resumable:
+        return _finish(work, *_write_weights(work, None), before)
+    with closing(Journal(out_dir, _request(work, tp, before))) as journal:
+        try:
+            manifest = _finish(work, *_write_weights(work, journal), before)
+        except InputError:
+            journal.forget()
+            raise
+        journal.delete()
+        return manifest
+
+
+def _prepare(
+    checkpoint: Checkpoint,
+    out_dir: Path,
+    tp: int,
+    dtype: str,
+    options: SplitOptions,
+    progress: Progress,
+) -> _Work:
     config = read_model_config(checkpoint.config, source=checkpoint.source)
-    checkpoint = named_as_model(checkpoint, config)
-    infos = model_tensors(checkpoint, config)
+    named = named_as_model(checkpoint, config)
+    infos = model_tensors(named, config)
     element = resolve_dtype(infos, dtype, source=checkpoint.source)
     plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp)
     check_complete(infos, config, source=checkpoint.source)
-    read = partial(_read_as, checkpoint, element)
-    if layout == "transformers-neuronx":
-        keys = state_dict_keys(plan.rules, is_tied=config.tie_word_embeddings)
-        digests, files = write_parameter_files(out_dir, plan, keys, read, element, progress)
-    else:
-        digests, files = _write_ranks(out_dir, plan, read, element, layout, progress)
-    manifest = SplitManifest(
-        layout=layout,
-        source=portable_source(checkpoint.source),
-        tp=tp,
-        dtype=element.name,
-        tensors={n: SplitTensor(rule=r, sha256=digests[n]) for n, r in plan.rules.items()},
-        files=(*files, *_write_companions(checkpoint, out_dir, plan, element, layout, progress)),
-        padding=padding_cost(plan),
+    check_fits(named.reader, infos, element, options.max_memory_bytes)
+    return _Work(
+        checkpoint=named,
+        plan=plan,
+        infos=infos,
+        element=element,
+        is_tied=config.tie_word_embeddings,
+        options=options,
+        out_dir=out_dir,
+        progress=progress,
     )
-    write_split_manifest(manifest, out_dir)
+
+
+def _request(work: _Work, tp: int, stats: list[tuple[str, int, int]]) -> dict[str, Any]:
+    """What an unfinished split has to have been begun with to be gone on with."""
+    return {
+        "neuronc": __version__,
+        "checkpoint": stats,
+        "tp": tp,
+        "dtype": work.element.name,
+        "layout": work.options.layout,
+        "max_file_bytes": work.options.max_file_bytes,
+        "link": work.options.link,
+    }
+
+
+def _write_weights(
+    work: _Work, journal: Journal | None
+) -> tuple[Mapping[str, str], tuple[FileDigest, ...]]:
+    """The digest of every whole tensor by name, and the files."""
+    plan, options = work.plan, work.options
+    if options.link:
+        return {}, ()
+    if options.layout == "transformers-neuronx":
+        keys = state_dict_keys(plan.rules, is_tied=work.is_tied)
+        read = partial(_read_as, work.checkpoint, work.element)
+        return write_parameter_files(
+            work.out_dir, plan, keys, read, work.element, journal, work.progress
+        )
+    files = plan_files(plan.rules, plan.tp, work.element, options.layout, options.max_file_bytes)
+    needed = sum(info.size_bytes for of_rank in files for file in of_rank for info in file.tensors)
+    needed -= sum(path.stat().st_size for path in work.out_dir.rglob("*") if path.is_file())
+    if free_bytes(work.out_dir) < needed:
+        raise disk_full(work.out_dir / files[0][0].path, needed_bytes=needed)
+    return write_ranks(
+        work.checkpoint,
+        plan.rules,
+        files,
+        work.out_dir,
+        element=work.element,
+        memory=SplitMemory.within(options.max_memory_bytes),
+        journal=journal,
+        progress=work.progress,
+    )
+
+
+def _finish(
+    work: _Work,
+    digests: Mapping[str, str],
+    files: tuple[FileDigest, ...],
+    before: list[tuple[str, int, int]],
+) -> SplitManifest:
+    checkpoint, plan = work.checkpoint, work.plan
+    if file_stats(checkpoint.path) != before:
+        message = f"{checkpoint.source} changed while it was split"
+        raise InputError(message, hint="leave the checkpoint alone, and split it again")
+    left_out = [name for name in checkpoint.tensors if name not in plan.rules]
+    linked = link_checkpoint(checkpoint, plan.rules, work.element) if work.options.link else None
+    manifest = SplitManifest(
+        layout=work.options.layout,
+        source=portable_source(checkpoint.source),
+        tp=plan.tp,
+        dtype=work.element.name,
+        tensors={
+            name: SplitTensor(
+                rule=rule, digest=digests.get(name, ""), origins=origins_of(checkpoint, name)
+            )
+            for name, rule in plan.rules.items()
+        },
+        files=(*files, *_write_companions(work)),
+        padding=padding_cost(plan),
+        left_out=tuple(o.name for name in left_out for o in origins_of(checkpoint, name)),
+        linked=linked,
+    )
+    write_split_manifest(manifest, work.out_dir)
     return manifest
 
 
-def _check_layout(layout: Layout, tp: int) -> None:
-    if layout not in LAYOUTS:
-        message = f"expected layout {', '.join(LAYOUTS)}; found {layout!r}"
-        raise UsageError(message, hint="choose one with --layout")
-    if layout == "transformers-neuronx" and tp != 1:
-        message = f"layout {layout} holds whole tensors; it cannot be split over tp={tp} ranks"
-        raise UsageError(message, hint="leave out --tp, or choose another --layout")
+def origins_of(checkpoint: Checkpoint, name: str) -> tuple[TensorInfo, ...]:
+    """What the parameter ``name`` is made of in the checkpoint's own names."""
+    return checkpoint.origins.get(name) or (checkpoint.tensors[name],)
 
 
-def _write_companions(
-    checkpoint: Checkpoint,
-    out_dir: Path,
-    plan: ParallelPlan,
-    element: Dtype,
-    layout: Layout,
-    progress: Progress,
-) -> list[FileDigest]:
-    with progress.stage("writing config and tokenizer"):
-        names = list(write_companions(checkpoint, out_dir))
-        if layout == "nxdi":
-            names.append(write_neuron_config(checkpoint.config, out_dir, plan.tp, element))
-    return [_digest(out_dir / name) for name in names]
+def _write_companions(work: _Work) -> list[FileDigest]:
+    with work.progress.stage("writing config and tokenizer"):
+        names = list(write_companions(work.checkpoint, work.out_dir))
+        if work.options.layout == "nxdi":
+            config, tp = work.checkpoint.config, work.plan.tp
+            names.append(write_neuron_config(config, work.out_dir, tp, work.element))
+    return [_digest(work.out_dir / name) for name in names]
 
 
-def resolve_dtype(infos: dict[str, TensorInfo], dtype: str, *, source: str) -> Dtype:
+def resolve_dtype(infos: Mapping[str, TensorInfo], dtype: str, *, source: str) -> Dtype:
     """``dtype``, or for ``auto`` the element type that most of the checkpoint's bytes have.
 
     Raises:
@@ -137,53 +239,14 @@ def resolve_dtype(infos: dict[str, TensorInfo], dtype: str, *, source: str) -> D
     return DTYPES[name]
 
 
-def _write_ranks(
-    out_dir: Path,
-    plan: ParallelPlan,
-    read: Callable[[str], Array],
-    element: Dtype,
-    layout: Layout,
-    progress: Progress,
-) -> tuple[dict[str, str], list[FileDigest]]:
-    """Write the rank files; the sha256 of every whole tensor, and what the files are."""
-    infos = [
-        TensorInfo(name=name, shape=rule.rank_shape, dtype=element)
-        for name, rule in plan.rules.items()
-    ]
-    digests: dict[str, str] = {}
-    paths = weight_paths(plan.tp, layout)
-    title = f"splitting over {plan.tp} rank{'s' if plan.tp > 1 else ''}"
-    with ExitStack() as stack, progress.stage(title, total=len(infos), unit="tensors") as stage:
-        writers = [_open_writer(stack, out_dir / path, infos) for path in paths]
-        for name, rule in plan.rules.items():
-            whole = read(name)
-            digests[name] = digest_array(whole)
-            for rank, writer in enumerate(writers):
-                writer.write(name, cut_shard(whole, rule, rank))
-            stage.advance(note=name)
-        written = zip(paths, [writer.close() for writer in writers], strict=True)
-    return digests, [
-        FileDigest(path=path, size_bytes=w.size_bytes, sha256=w.sha256) for path, w in written
-    ]
-
-
-def _open_writer(stack: ExitStack, path: Path, infos: list[TensorInfo]) -> SafetensorsWriter:
-    with writing(path.parent, needed_bytes=0):
-        path.parent.mkdir(exist_ok=True)
-    return stack.enter_context(SafetensorsWriter(path, infos))
-
-
 def _read_as(checkpoint: Checkpoint, element: Dtype, name: str) -> Array:
     array = checkpoint.reader.read(name)
-    wanted = numpy_dtype(element)
-    if array.dtype == wanted:
-        return np.ascontiguousarray(array).reshape(array.shape)  # a scalar would get a dim
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = np.ascontiguousarray(array.astype(wanted)).reshape(array.shape)
-    if np.isinf(cast).sum() > np.isinf(array).sum():
-        message = f"tensor {name!r} of {checkpoint.source} has values too large for {element.name}"
-        raise InputError(message, hint="pass --dtype bf16 or f32")
-    return cast
+    try:
+        found = cast(array, element)
+    except OverflowError as error:
+        message = f"tensor {name!r} of {checkpoint.source} has {error}"
+        raise InputError(message, hint="pass --dtype bf16 or f32") from error
+    return np.ascontiguousarray(found).reshape(found.shape)  # a scalar would get a dim
 
 
 def _digest(path: Path) -> FileDigest:

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from neuronc.artifact.manifest import PROGRAMS_DIR, WEIGHTS_DIR, Manifest, ProgramEntry
-from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import CompilerError, InputError, NeuroncError, PlanError, ToolchainError
 from neuronc.lower.program_files import NEFF
-from neuronc.parallel.split_manifest import rank_file
+from neuronc.parallel.rank_files import open_rank
 from neuronc.targets.neuron.compiler.toolchain import install_hint, is_placeholder
 from neuronc.targets.neuron.hlo.interface import input_names
 from neuronc.targets.neuron.neff.check import tensor_bytes
@@ -71,8 +70,7 @@ class DeviceRank:
 
     def _place_kept(self, folder: Path, manifest: Manifest) -> dict[str, Any]:
         """Weights, caches and the rank's number: on the device for as long as this object lives."""
-        path = folder / WEIGHTS_DIR / rank_file(self._rank)
-        reader = SafetensorsReader(folder=path.parent, stored=read_safetensors_header(path))
+        reader = open_rank(folder / WEIGHTS_DIR, self._rank)
         kept = {}
         for tensor in manifest.programs[0].signature.inputs:
             if tensor.kind == "weight":

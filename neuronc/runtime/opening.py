@@ -8,9 +8,11 @@ from pathlib import Path
 from neuronc.artifact.manifest import MANIFEST_FILE, PROGRAMS_DIR, WEIGHTS_DIR, Manifest
 from neuronc.errors import InputError
 from neuronc.lower.program_files import EXECUTABLE
-from neuronc.parallel.split_manifest import FileDigest, check_files, rank_file
+from neuronc.parallel.split_manifest import SPLIT_FILE, check_files, read_split_manifest
 from neuronc.runtime.ranks import Ranks
 from neuronc.targets.neuron.compiler.toolchain import installed_version, is_stand_in
+
+_RANK_FILES = f"{WEIGHTS_DIR}/rank-"
 
 
 def device_name(manifest: Manifest) -> str:
@@ -36,10 +38,11 @@ def open_ranks(folder: Path, manifest: Manifest, target: str, *, rank_processes:
 @contextmanager
 def comparing(folder: Path, manifest: Manifest) -> Iterator[Future[None]]:
     """Compare digests: of the weights in a thread that may outlive the block, of the rest first."""
-    ranks = {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
-    check_files(folder, _files(manifest, ranks, listed=False))
+    rest = tuple(file for file in manifest.files if not file.path.startswith(_RANK_FILES))
+    check_files(folder, rest)
+    ranks = tuple(file for file in manifest.files if file.path.startswith(_RANK_FILES))
     pool = ThreadPoolExecutor(max_workers=1)
-    checked = pool.submit(check_files, folder, _files(manifest, ranks, listed=True))
+    checked = pool.submit(check_files, folder, ranks)
     pool.shutdown(wait=False)
     try:
         yield checked
@@ -50,13 +53,9 @@ def comparing(folder: Path, manifest: Manifest) -> Iterator[Future[None]]:
         checked.result()
 
 
-def _files(manifest: Manifest, names: set[str], *, listed: bool) -> tuple[FileDigest, ...]:
-    return tuple(file for file in manifest.files if (file.path in names) == listed)
-
-
 def require_listed(folder: Path, manifest: Manifest, executable: str) -> None:
     """What is going to be loaded has to be among the files whose digests are compared."""
-    if not any(file.path.startswith(f"{WEIGHTS_DIR}/rank") for file in manifest.files):
+    if not manifest.has_weights:
         message = f"{folder} has no weights: it was lowered from a config alone"
         hint = "compile its bundle with neuronc compile BUNDLE --weights SPLIT -o DIR"
         raise InputError(message, hint=hint)
@@ -69,8 +68,14 @@ def require_listed(folder: Path, manifest: Manifest, executable: str) -> None:
         if executable == EXECUTABLE:
             hint = f"neuronc compile --relink {folder} makes them"
         raise InputError(message, hint=hint)
-    weights = {f"{WEIGHTS_DIR}/{rank_file(rank)}" for rank in range(manifest.tp)}
+    splits = (file for file in manifest.files if file.path == f"{WEIGHTS_DIR}/{SPLIT_FILE}")
+    check_files(folder, tuple(splits))
+    split = read_split_manifest(folder / WEIGHTS_DIR)
+    ranks = [split.rank_files(rank) for rank in range(split.tp)]
+    weights = {f"{WEIGHTS_DIR}/{path}" for paths in ranks for path in paths}
     missing = sorted((programs | weights) - listed)
+    if split.tp != manifest.tp:
+        missing = [f"weights for {split.tp} ranks"]
     if missing:
         what = f"does not list {', '.join(missing)}"
         message = f"{folder / MANIFEST_FILE} is damaged: it {what}"

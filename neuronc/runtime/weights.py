@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
 from neuronc.dtypes import DTYPES, numpy_dtype
-from neuronc.parallel.split_manifest import rank_file
+from neuronc.parallel.rank_files import open_ranks
 from neuronc.targets.cpu import make_mesh, sharding
 from neuronc.targets.cpu_merge import merge_inputs
 from neuronc.trace.program_spec import MergedWeights, ProgramSignature, TensorSpec
@@ -29,12 +28,7 @@ def load_weights(
     its weights from the page cache was measured to take 1.3 times as long.
     """
     mesh = make_mesh(tp)
-    readers = [
-        SafetensorsReader(
-            folder=weights_dir, stored=read_safetensors_header(weights_dir / rank_file(rank))
-        )
-        for rank in range(tp)
-    ]
+    readers = open_ranks(weights_dir)
     devices = list(mesh.devices.flat)
     members = {group[0]: group for group in merged}
     arrays = []

@@ -20,7 +20,7 @@ class DigestedReader:
     Attributes:
         folder: The folder, for messages.
         reader: What reads the tensors.
-        digests: Hex sha256 by tensor name; a tensor without one is passed on.
+        digests: Hex digests by tensor name; a tensor without one is passed on.
     """
 
     folder: Path

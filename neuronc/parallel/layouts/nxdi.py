@@ -8,11 +8,8 @@ does; of others only a cut that ``config.json`` decides alone is read.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.folder import find_companions, read_config
@@ -22,47 +19,22 @@ from neuronc.checkpoint.safetensors_reader import (
     StoredTensor,
     read_safetensors_header,
 )
-from neuronc.checkpoint.tensor_info import TensorInfo, no_such_tensor
+from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.errors import InputError, PlanError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel.layouts.digested_reader import DigestedReader
-from neuronc.parallel.layouts.names import NXDI_WEIGHTS, rank_path, weight_paths
+from neuronc.parallel.layouts.names import NXDI_WEIGHTS, rank_path
 from neuronc.parallel.layouts.nxdi_config import NEURON_CONFIG
 from neuronc.parallel.plan import joined_shapes, plan_parallelism
+from neuronc.parallel.rank_files import whole_reader
 from neuronc.parallel.rules import ParamRule
-from neuronc.parallel.shards import is_cut_into, join_shards
 from neuronc.parallel.split_manifest import SPLIT_FILE, read_layout, read_split_manifest
 
-Array = np.ndarray[Any, Any]
 Header = Mapping[str, StoredTensor]
 
 _RANK_FILE = re.compile(r"tp(0|[1-9][0-9]{0,5})_sharded_checkpoint\.safetensors")
 _AGAIN = "copy the whole folder again, or pass the checkpoint that it was made of"
 _ORIGINAL = "pass the checkpoint that it was made of"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RankFilesReader:
-    """A `TensorReader` over the files of all ranks."""
-
-    folder: Path
-    rules: Mapping[str, ParamRule]
-    ranks: tuple[SafetensorsReader, ...]
-
-    def read(self, name: str) -> Array:
-        """The whole tensor, put together: a fresh array, or a view where every rank holds all.
-
-        Raises:
-            InputError: No such tensor; the padding is not zero, or copies on two ranks differ.
-        """
-        if name not in self.rules:
-            raise no_such_tensor(name, self.rules, subject=self.folder)
-        shards = [rank.read(name) for rank in self.ranks]
-        whole = join_shards(shards, self.rules[name])
-        if not is_cut_into(whole, shards, self.rules[name]):
-            message = f"the shards of {name!r} in {self.folder} are not one tensor cut into ranks"
-            raise InputError(message, hint=_ORIGINAL)
-        return whole
 
 
 def is_nxdi_folder(folder: Path) -> bool:
@@ -84,7 +56,7 @@ def open_nxdi(folder: Path, *, source: str) -> Checkpoint:
     rules, digests = _find_rules(folder, config, headers, source)
     _check_headers(folder, headers, rules)
     ranks = tuple(SafetensorsReader(folder=folder, stored=header) for header in headers)
-    reader = RankFilesReader(folder=folder, rules=rules, ranks=ranks)
+    reader = whole_reader(folder, rules, ranks)
     infos = {
         name: TensorInfo(name=name, shape=rule.shape, dtype=headers[0][name].info.dtype)
         for name, rule in rules.items()
@@ -118,7 +90,7 @@ def _read_headers(folder: Path) -> list[Header]:
     path = contained_file(folder, NEURON_CONFIG)
     if path.is_file() and (tp := _tp_degree(path)) not in (None, len(ranks)):
         raise _wrong_count(folder, NEURON_CONFIG, tp, len(ranks))
-    names = [Path(path).name for path in weight_paths(len(ranks), "nxdi")]
+    names = [Path(rank_path(rank, "nxdi")).name for rank in range(len(ranks))]
     return [read_safetensors_header(contained_file(weights, name)) for name in names]
 
 
@@ -144,7 +116,7 @@ def _find_rules(
     if split.tp != len(headers):
         raise _wrong_count(folder, SPLIT_FILE, split.tp, len(headers))
     rules = {name: tensor.rule for name, tensor in split.tensors.items()}
-    return rules, {name: tensor.sha256 for name, tensor in split.tensors.items()}
+    return rules, {name: tensor.digest for name, tensor in split.tensors.items()}
 
 
 def _rules_of_others(

@@ -4,15 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuronc.checkpoint.checkpoint import Checkpoint, open_at
-from neuronc.checkpoint.folder import has_weights
+from neuronc.checkpoint.folder import find_companions, has_weights, read_config
 from neuronc.checkpoint.source import resolve_source
+from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.dtypes import DTYPES
 from neuronc.parallel.layouts.digested_reader import DigestedReader
+from neuronc.parallel.layouts.names import LAYOUTS, Layout
 from neuronc.parallel.layouts.nxdi import is_nxdi_folder, open_nxdi
-from neuronc.parallel.split_manifest import read_layout, read_split_manifest
+from neuronc.parallel.rank_files import open_ranks, whole_reader
+from neuronc.parallel.split_manifest import SplitManifest, read_layout, read_split_manifest
 
 
 def open_any_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:
-    """`neuronc.checkpoint.checkpoint.open_checkpoint`, and folders of NxD Inference besides.
+    """`neuronc.checkpoint.checkpoint.open_checkpoint`, and folders that are split already.
 
     Whole weights win over rank files where a folder has both. Tensors that neuronc wrote are
     compared with the digests in ``split.json`` when they are read.
@@ -25,13 +29,52 @@ def open_any_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     path = resolve_source(source, revision=revision)
     if path.is_dir() and not has_weights(path) and is_nxdi_folder(path):
         return open_nxdi(path, source=source)
+    if path.is_dir() and not has_weights(path) and read_layout(path) == "neuronc":
+        return _open_ranks(path, source)[0]
     checkpoint = open_at(path, source=source)
     if path.is_dir() and read_layout(path) == "transformers-neuronx":
         return replace(checkpoint, reader=_digested(checkpoint, path))
     return checkpoint
 
 
+def open_split(folder: Path) -> tuple[Checkpoint, SplitManifest]:
+    """The whole tensors of a split folder in any layout, and its manifest.
+
+    Raises:
+        InputError: not a split folder of neuronc, or damaged.
+    """
+    found = read_layout(folder) if folder.is_dir() else None
+    layout: Layout = next((known for known in LAYOUTS if known == found), "neuronc")
+    if layout != "neuronc":
+        split = read_split_manifest(folder, layout=layout)
+        return replace(open_any_checkpoint(str(folder)), origins=_origins(split)), split
+    return _open_ranks(folder, str(folder))
+
+
+def _open_ranks(folder: Path, source: str) -> tuple[Checkpoint, SplitManifest]:
+    split = read_split_manifest(folder)
+    dtype = DTYPES[split.dtype]
+    rules = {name: tensor.rule for name, tensor in split.tensors.items()}
+    checkpoint = Checkpoint(
+        source=source,
+        path=folder,
+        config=read_config(folder),
+        tensors={
+            name: TensorInfo(name=name, shape=rule.shape, dtype=dtype)
+            for name, rule in rules.items()
+        },
+        companions=find_companions(folder),
+        reader=whole_reader(folder, rules, open_ranks(folder, split)),
+        origins=_origins(split),
+    )
+    return checkpoint, split
+
+
+def _origins(split: SplitManifest) -> dict[str, tuple[TensorInfo, ...]]:
+    return {name: tensor.origins for name, tensor in split.tensors.items()}
+
+
 def _digested(checkpoint: Checkpoint, folder: Path) -> DigestedReader:
     split = read_split_manifest(folder, layout="transformers-neuronx")
-    digests = {name: tensor.sha256 for name, tensor in split.tensors.items()}
+    digests = {name: tensor.digest for name, tensor in split.tensors.items()}
     return DigestedReader(folder=folder, reader=checkpoint.reader, digests=digests)

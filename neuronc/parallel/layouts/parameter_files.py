@@ -11,18 +11,20 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from neuronc.checkpoint.digest import digest_array, sha256_file
+from neuronc.checkpoint.digest import FileDigest, digest_array, sha256_file
 from neuronc.checkpoint.folder import TORCH
 from neuronc.checkpoint.layouts.transformers_neuronx import MAP_FILE, parameter_files
 from neuronc.checkpoint.paths import disk_full, free_bytes, writing
 from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.dtypes import Dtype
 from neuronc.parallel.plan import ParallelPlan
-from neuronc.parallel.split_manifest import FileDigest
+from neuronc.parallel.split_journal import Done
 from neuronc.progress import Progress
 
 if TYPE_CHECKING:
     import torch
+
+    from neuronc.parallel.split_journal import Journal
 
 Array = np.ndarray[Any, Any]
 
@@ -49,8 +51,9 @@ def write_parameter_files(
     keys: Mapping[str, str],
     read: Callable[[str], Array],
     element: Dtype,
+    journal: "Journal | None",
     progress: Progress,
-) -> tuple[dict[str, str], list[FileDigest]]:
+) -> tuple[dict[str, str], tuple[FileDigest, ...]]:
     """Write ``pytorch_model.bin/``, one tensor in memory at a time; imports torch.
 
     Args:
@@ -59,10 +62,11 @@ def write_parameter_files(
         keys: State-dict key to parameter name.
         read: Gives a parameter in the dtype ``element``.
         element: Element type of all files.
+        journal: Told of every file; those it knows are not written again.
         progress: Told of every tensor.
 
     Returns:
-        The sha256 of every tensor's values by parameter name, and the files written.
+        The digest of every tensor's values by parameter name, and the files written.
 
     Raises:
         PlanError: The disk is full.
@@ -71,25 +75,32 @@ def write_parameter_files(
     folder, names = out_dir / TORCH, parameter_files(keys)
     rules = plan.rules
     infos = [TensorInfo(name=n, shape=rules[n].shape, dtype=element) for n in keys.values()]
-    needed_bytes = sum(info.size_bytes for info in infos)
+    done = journal.restore(progress) if journal else Done()
+    needed_bytes = sum(info.size_bytes for info in infos[done.num_tensors :])
     if free_bytes(out_dir) < needed_bytes:
         raise disk_full(folder, needed_bytes=needed_bytes)
-    files = [_write_map(folder, names)]
-    digests: dict[str, str] = {}
+    files = list(done.files) or [_write_map(folder, names)]
+    digests = dict(done.digests)
     with progress.stage("writing parameters", total=len(keys), unit="tensors") as stage:
-        for key, name in keys.items():
+        for number, (key, name) in enumerate(keys.items()):
+            if number < done.num_tensors:
+                stage.advance(note=key)
+                continue
             array = read(name)
             digests[name] = digest_array(array)
             files.append(_write_tensor(folder / names[key], array, element))
+            if journal:
+                fresh = {name: digests[name]}
+                journal.note(number + 1, fresh, files)
             stage.advance(note=key)
-    return digests, files
+    return digests, tuple(files)
 
 
 def _write_map(folder: Path, names: Mapping[str, str]) -> FileDigest:
     text = json.dumps(names, indent=2)
     path = folder / MAP_FILE
     with writing(path, needed_bytes=len(text)):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return FileDigest(
         path=f"{TORCH}/{MAP_FILE}", size_bytes=path.stat().st_size, sha256=sha256_file(path)

@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up_while_writing_is_a_plan_error_and_leaves_no_file(
 def test_a_read_only_place_is_a_usage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(path: Path, mode: str) -> None:
+    def read_only(path: Path, mode: str, buffering: int) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "open", read_only)

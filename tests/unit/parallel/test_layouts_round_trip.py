@@ -12,6 +12,7 @@ from neuronc.errors import InputError, UsageError
 from neuronc.parallel.layouts.names import Layout
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.split_manifest import SplitManifest, check_files, read_split_manifest
+from neuronc.parallel.split_options import SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
 from tests.tiny_models import make_checkpoint
 
@@ -59,7 +60,9 @@ def write(
 ) -> SplitManifest:
     out_dir.mkdir()
     checkpoint = open_any_checkpoint(str(source))
-    return split_checkpoint(checkpoint, out_dir, tp=tp, dtype=dtype, layout=layout)
+    return split_checkpoint(
+        checkpoint, out_dir, tp=tp, dtype=dtype, options=SplitOptions(layout=layout)
+    )
 
 
 def rank_digests(manifest: SplitManifest) -> dict[str, str]:

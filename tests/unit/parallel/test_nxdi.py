@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from neuronc.checkpoint.checkpoint import open_checkpoint
 from neuronc.errors import InputError
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
+from neuronc.parallel.split_options import SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
 from tests.tiny_models import edit_config, make_checkpoint
 
@@ -25,7 +26,7 @@ QUERY = "model.layers.0.self_attn.q_proj.weight"
 def write(source: Path, out_dir: Path, *, tp: int, dtype: str = "auto") -> Path:
     out_dir.mkdir()
     checkpoint = open_checkpoint(str(source))
-    split_checkpoint(checkpoint, out_dir, tp=tp, dtype=dtype, layout="nxdi")
+    split_checkpoint(checkpoint, out_dir, tp=tp, dtype=dtype, options=SplitOptions(layout="nxdi"))
     return out_dir
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from neuronc.checkpoint.checkpoint import open_checkpoint
+from neuronc.parallel.split_options import SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -15,7 +16,7 @@ UP = "model.layers.0.mlp.up_proj.weight"
 def write(source: Path, out_dir: Path, *, dtype: str = "auto") -> None:
     out_dir.mkdir()
     checkpoint = open_checkpoint(str(source))
-    split_checkpoint(checkpoint, out_dir, tp=2, dtype=dtype, layout="nxdi")
+    split_checkpoint(checkpoint, out_dir, tp=2, dtype=dtype, options=SplitOptions(layout="nxdi"))
 
 
 def test_neuron_config_says_what_is_known_and_nothing_else(

@@ -15,6 +15,7 @@ from neuronc.errors import InputError, PlanError, UsageError
 from neuronc.parallel.layouts import parameter_files
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.layouts.parameter_files import state_dict_keys
+from neuronc.parallel.split_options import SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
 from tests.unit.parallel.test_split_progress import RecordingProgress
 
@@ -32,7 +33,9 @@ def write(source: Path, out_dir: Path, **options: Any) -> None:
     out_dir.mkdir(exist_ok=True)
     checkpoint = open_checkpoint(str(source))
     options = {"tp": 1, "dtype": "auto", **options}
-    split_checkpoint(checkpoint, out_dir, layout="transformers-neuronx", **options)
+    split_checkpoint(
+        checkpoint, out_dir, options=SplitOptions(layout="transformers-neuronx"), **options
+    )
 
 
 def read_map(folder: Path) -> dict[str, str]:

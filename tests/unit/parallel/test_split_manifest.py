@@ -19,13 +19,13 @@ def damage(folder: Path, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"split_format": 2}, "has format 2; this neuronc reads 1"),
+        ({"split_format": 1}, "has format 1; this neuronc reads 2"),
         ({"split_format": None}, "has format None"),
         ({"tensors": None}, "is damaged: KeyError 'tensors'"),
         ({"tensors": {"w": 3}}, "is damaged: TypeError"),
         ({"tensors": []}, "is damaged: ValueError no tensors"),
         ({"tp": "many"}, "is damaged: ValueError"),
-        ({"tp": 3}, "is damaged: tp=3, but it does not list rank-2.safetensors"),
+        ({"tp": 3}, "is damaged: tp=3, but it does not list rank 2's weights"),
         ({"tp": 2.0}, "is damaged: ValueError 2.0 is not a count"),
         ({"tp": float("inf")}, "is damaged: ValueError inf is not a count"),
         ({"dtype": "f12"}, "is damaged: KeyError 'f12'"),

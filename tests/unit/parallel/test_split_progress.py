@@ -12,10 +12,12 @@ from neuronc.progress import Stage
 class RecordingStage:
     def __init__(self, notes: list[str], interrupt_at: int | None) -> None:
         self.notes, self.interrupt_at = notes, interrupt_at
+        self.amounts: list[float] = []
 
     def advance(self, amount: float = 1, note: str = "") -> None:
-        assert amount == 1
+        assert amount > 0
         self.notes.append(note)
+        self.amounts.append(amount)
         if len(self.notes) == self.interrupt_at:
             raise KeyboardInterrupt
 
@@ -26,11 +28,14 @@ class RecordingProgress:
     def __init__(self, *, interrupt_at: int | None = None) -> None:
         self.stages: dict[tuple[str, float | None, str], list[str]] = {}
         self.interrupt_at = interrupt_at
+        self.amounts: dict[str, float] = {}
 
     @contextmanager
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
         notes = self.stages.setdefault((title, total, unit), [])
-        yield RecordingStage(notes, self.interrupt_at)
+        stage = RecordingStage(notes, self.interrupt_at)
+        yield stage
+        self.amounts[title] = sum(stage.amounts)
 
 
 def test_progress_is_told_of_every_tensor_once(tiny_llama: Path, tmp_path: Path) -> None:
@@ -40,10 +45,12 @@ def test_progress_is_told_of_every_tensor_once(tiny_llama: Path, tmp_path: Path)
     manifest = split_checkpoint(checkpoint, tmp_path, tp=2, dtype="auto", progress=progress)
 
     names = list(manifest.tensors)
+    read_bytes = sum(info.size_bytes for info in checkpoint.tensors.values())
     assert progress.stages == {
-        ("splitting over 2 ranks", len(names), "tensors"): names,
+        ("splitting over 2 ranks", read_bytes, "bytes"): names,
         ("writing config and tokenizer", None, ""): [],
     }
+    assert progress.amounts["splitting over 2 ranks"] == read_bytes
 
 
 def test_an_interrupt_in_the_middle_leaves_no_rank_file(tiny_llama: Path, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""A tensor as blocks of rows, so that memory is a block and not the tensor."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@runtime_checkable
+class RangeReader(TensorReader, Protocol):
+    """A `TensorReader` that can read a part of a tensor without the rest."""
+
+    def read_range(self, name: str, start: int, stop: int) -> "np.ndarray[Any, Any]":
+        """Rows ``start`` to ``stop`` of tensor ``name``, ``[stop - start, ...]``; errors as `read`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Consecutive rows of a tensor; a scalar is one block of one row.
+
+    Attributes:
+        start: The first row.
+        values: ``[rows, ...]``; of a scalar ``[]``.
+    """
+
+    start: int
+    values: "np.ndarray[Any, Any]"
+
+
+def blocks_of(reader: TensorReader, info: TensorInfo, *, block_bytes: int) -> Iterator[Block]:
+    """All rows of ``info``'s tensor in order, about ``block_bytes`` of them at a time.
+
+    A reader that cannot read ranges gives the whole tensor, which is then kept until the last
+    block. An empty tensor is one empty block.
+
+    Raises:
+        InputError: what `TensorReader.read` refuses.
+    """
+    step = rows_per_block(info, block_bytes)
+    if not info.shape or step >= info.shape[0]:
+        yield Block(start=0, values=reader.read(info.name))
+        return
+    whole = None if isinstance(reader, RangeReader) else reader.read(info.name)
+    for start in range(0, info.shape[0], step):
+        stop = min(start + step, info.shape[0])
+        if isinstance(reader, RangeReader):
+            yield Block(start=start, values=reader.read_range(info.name, start, stop))
+        else:
+            assert whole is not None, "read above"
+            yield Block(start=start, values=whole[start:stop])
+
+
+def rows_per_block(info: TensorInfo, block_bytes: int) -> int:
+    """Rows of ``info`` that ``block_bytes`` hold; one at least."""
+    row_bytes = math.prod(info.shape[1:]) * info.dtype.size_bytes
+    return max(1, block_bytes // row_bytes) if row_bytes else max(1, math.prod(info.shape[:1]))

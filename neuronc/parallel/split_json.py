@@ -1,0 +1,191 @@
+"""`SplitManifest` in JSON terms, and back with every field checked."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import prod
+from typing import Any
+
+from neuronc.checkpoint.digest import FileDigest
+from neuronc.checkpoint.paths import check_listed_paths
+from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.dtypes import DTYPES
+from neuronc.parallel.cost import PaddingCost
+from neuronc.parallel.layouts.names import LAYOUTS
+from neuronc.parallel.linked_slices import LinkedFile, LinkedWeights, Slice
+from neuronc.parallel.rules import ParamRule, Piece
+from neuronc.parallel.split_manifest import SplitManifest, SplitTensor
+
+
+def manifest_to_dict(manifest: SplitManifest) -> dict[str, Any]:
+    """The JSON form; origins that are what the tensor is, and empty fields, are left out."""
+    return {
+        "layout": manifest.layout,
+        "source": manifest.source,
+        "tp": manifest.tp,
+        "dtype": manifest.dtype,
+        "padding": asdict(manifest.padding),
+        **({"left_out": list(manifest.left_out)} if manifest.left_out else {}),
+        "files": [asdict(file) for file in manifest.files],
+        "tensors": {
+            name: {**_rule_to_dict(t.rule), "xxh3_128": t.digest, **_origins(name, t, manifest)}
+            for name, t in manifest.tensors.items()
+        },
+        **({"linked": _linked_to_dict(manifest.linked)} if manifest.linked else {}),
+    }
+
+
+def manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
+    """The manifest.
+
+    Raises:
+        ValueError: a field is not what it must be; also KeyError, TypeError, AttributeError.
+    """
+    padding = PaddingCost(**data["padding"])
+    _require_counts([data["tp"], padding.model_params, *(f["size_bytes"] for f in data["files"])])
+    is_number = isinstance(padding.flops_ratio, float | int)
+    if not (is_number and data["tensors"] and data["tp"] and padding.model_params):
+        message = "no tensors, ranks or parameters, or a padding that is no number"
+        raise ValueError(message)
+    check_listed_paths([str(file["path"]) for file in data["files"]])
+    layout = data.get("layout", "neuronc")
+    if layout not in LAYOUTS:
+        message = f"{layout!r} is no layout"
+        raise ValueError(message)
+    dtype = DTYPES[data["dtype"]].name
+    manifest = SplitManifest(
+        layout=layout,
+        source=str(data["source"]),
+        tp=data["tp"],
+        dtype=dtype,
+        padding=padding,
+        left_out=tuple(str(name) for name in data.get("left_out", ())),
+        files=tuple(
+            FileDigest(path=str(f["path"]), size_bytes=f["size_bytes"], sha256=f["sha256"])
+            for f in data["files"]
+        ),
+        tensors={n: _tensor_from_dict(n, t, dtype) for n, t in data["tensors"].items()},
+    )
+    if "linked" not in data:
+        return manifest
+    linked = _linked_from_dict(data["linked"])
+    _check_linked_slices(manifest, linked)
+    return SplitManifest(**{**_fields(manifest), "linked": linked})
+
+
+def _fields(manifest: SplitManifest) -> dict[str, Any]:
+    return {name: getattr(manifest, name) for name in manifest.__slots__}
+
+
+def _require_counts(numbers: list[Any]) -> None:
+    for number in numbers:
+        if type(number) is not int or number < 0:
+            message = f"{number!r} is not a count"
+            raise ValueError(message)
+
+
+def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:
+    ranks = [[[p.start, p.length] for p in pieces] for pieces in rule.ranks]
+    return {"role": rule.role, "shape": list(rule.shape), "dim": rule.dim, "ranks": ranks}
+
+
+def _origins(name: str, tensor: SplitTensor, manifest: SplitManifest) -> dict[str, Any]:
+    plain = TensorInfo(name=name, shape=tensor.rule.shape, dtype=DTYPES[manifest.dtype])
+    if tensor.origins == (plain,):
+        return {}
+    return {"origins": [[o.name, o.dtype.name, list(o.shape)] for o in tensor.origins]}
+
+
+def _tensor_from_dict(name: str, data: Mapping[str, Any], dtype: str) -> SplitTensor:
+    ranks = tuple(
+        tuple(Piece(start=start, length=length) for start, length in pieces)
+        for pieces in data["ranks"]
+    )
+    rule = ParamRule(
+        name=name, role=data["role"], shape=tuple(data["shape"]), dim=data["dim"], ranks=ranks
+    )
+    digest = str(data["xxh3_128"])
+    if "origins" not in data:
+        plain = TensorInfo(name=name, dtype=DTYPES[dtype], shape=rule.shape)
+        return SplitTensor(rule=rule, digest=digest, origins=(plain,))
+    origins = tuple(
+        TensorInfo(name=str(old), dtype=DTYPES[kind], shape=tuple(shape))
+        for old, kind, shape in data["origins"]
+    )
+    _require_counts([size for origin in origins for size in origin.shape])
+    elements = sum(prod(origin.shape) for origin in origins)
+    if elements != prod(rule.shape) or (len(origins) > 1 and not _are_stacked(origins, rule)):
+        message = f"{name!r} {list(rule.shape)} is not made of {elements} elements"
+        raise ValueError(message)
+    return SplitTensor(rule=rule, digest=digest, origins=origins)
+
+
+def _are_stacked(origins: tuple[TensorInfo, ...], rule: ParamRule) -> bool:
+    """Whether each is a matrix whose rows are as long as the parameter's."""
+    return all(len(o.shape) == 2 and o.shape[1] == rule.shape[-1] for o in origins)
+
+
+def _linked_to_dict(linked: LinkedWeights) -> dict[str, Any]:
+    return {
+        "files": [asdict(file) for file in linked.files],
+        "slices": {
+            name: [
+                [[s.file, s.offset, list(s.shape), list(s.strides), list(s.at)] for s in of_rank]
+                for of_rank in ranks
+            ]
+            for name, ranks in linked.slices.items()
+        },
+    }
+
+
+def _linked_from_dict(data: Mapping[str, Any]) -> LinkedWeights:
+    files = tuple(LinkedFile(**file) for file in data["files"])
+    _require_counts([number for file in files for number in (file.size_bytes, file.mtime_ns)])
+    slices = {
+        str(name): tuple(
+            tuple(
+                Slice(
+                    file=file,
+                    offset=offset,
+                    shape=tuple(shape),
+                    strides=tuple(strides),
+                    at=tuple(at),
+                )
+                for file, offset, shape, strides, at in of_rank
+            )
+            for of_rank in ranks
+        )
+        for name, ranks in data["slices"].items()
+    }
+    return LinkedWeights(files=files, slices=slices)
+
+
+def _check_linked_slices(manifest: SplitManifest, linked: LinkedWeights) -> None:
+    """Every slice lies in its file and in its shard: a reader computes addresses from them."""
+    if linked.slices.keys() != manifest.tensors.keys():
+        message = "its slices are of other tensors"
+        raise ValueError(message)
+    item_bytes = DTYPES[manifest.dtype].size_bytes
+    for name, ranks in linked.slices.items():
+        rule = manifest.tensors[name].rule
+        if len(ranks) != (1 if rule.dim is None else manifest.tp):
+            message = f"{name!r} has slices for {len(ranks)} ranks"
+            raise ValueError(message)
+        for piece in (piece for of_rank in ranks for piece in of_rank):
+            if not _is_inside(piece, rule.rank_shape, linked, item_bytes):
+                message = f"{name!r} has a slice {piece} outside its file or shard"
+                raise ValueError(message)
+
+
+def _is_inside(
+    piece: Slice, shard: tuple[int, ...], linked: LinkedWeights, item_bytes: int
+) -> bool:
+    sizes = (piece.shape, piece.strides, piece.at)
+    if any(len(of_dims) != len(shard) for of_dims in sizes):
+        return False
+    numbers = [piece.file, piece.offset, *(n for of_dims in sizes for n in of_dims)]
+    if any(type(n) is not int or n < 0 for n in numbers) or piece.file >= len(linked.files):
+        return False
+    extents = zip(piece.shape, piece.strides, strict=True)
+    end = piece.offset + item_bytes + sum((max(n, 1) - 1) * step for n, step in extents)
+    fits = all(a + n <= size for a, n, size in zip(piece.at, piece.shape, shard, strict=True))
+    return fits and end <= linked.files[piece.file].size_bytes
