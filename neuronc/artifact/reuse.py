@@ -6,6 +6,8 @@ from typing import Any
 
 from neuronc.artifact.manifest import MANIFEST_FILE, WEIGHTS_DIR, Manifest, read_manifest
 from neuronc.checkpoint.folder import TORCH
+from neuronc.checkpoint.remote.mirror import mirror_of
+from neuronc.checkpoint.remote.url import without_secrets
 from neuronc.checkpoint.source import resolve_source
 from neuronc.errors import UsageError
 from neuronc.parallel.layouts.names import NXDI_WEIGHTS
@@ -18,20 +20,28 @@ from neuronc.tools import tool_versions
 def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, Any]:
     """What was asked for, and of which files: stored in the manifest, compared before a build.
 
-    The checkpoint's files are told apart by name, size and modification time; they are not read.
+    The checkpoint's files are told apart by name, size and modification time (behind a URL by
+    their version there); they are not read.
     """
     asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
+    asked["checkpoint"] = without_secrets(recipe.checkpoint)
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=not config_only)
+    told = hashlib.sha256(repr(_file_versions(path)).encode()).hexdigest()
+    return {**asked, "checkpoint_files": told}
+
+
+def _file_versions(path: Path) -> list[tuple[object, ...]]:
+    if (mirror := mirror_of(path)) is not None:
+        return [(file.name, file.size_bytes, file.version) for file in mirror.seen]
     folders = (path, path / TORCH, path / NXDI_WEIGHTS) if path.is_dir() else ()
     files = [f for folder in folders if folder.is_dir() for f in sorted(folder.iterdir())] or [path]
     base = path if path.is_dir() else path.parent
-    stats = [
+    return [
         (str(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns)
         for f in files
         if f.is_file()
     ]
-    return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}
 
 
 def find_reusable(

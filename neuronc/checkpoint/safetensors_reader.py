@@ -83,9 +83,7 @@ def read_safetensors_header(path: Path) -> dict[str, StoredTensor]:
         found = parse_safetensors_header(
             path, path.stat().st_size, lambda start, stop: _read_at(file, start, stop)
         )
-    return {
-        info.name: StoredTensor(info=info, path=path, offset=offset) for info, offset in found
-    }
+    return {info.name: StoredTensor(info=info, path=path, offset=offset) for info, offset in found}
 
 
 def _read_at(file: BinaryIO, start: int, stop: int) -> bytes:
