@@ -18,9 +18,10 @@ _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 _ACCESS = {
     "s3": "set AWS_PROFILE or AWS_ACCESS_KEY_ID, or FSSPEC_S3_ANON=true for a public bucket; S3 "
     "says so of absent files, too, unless you may list the bucket",
-    "hf": "accept its licence on the Hub, then run: hf auth login",
+    "hf": "check the spelling; if it is private or gated: hf auth login",
 }
-_NOT_FOUND, _FORBIDDEN = (404, 410), (401, 403, 407)
+_NOT_FOUND = (404, 410)
+_FORBIDDEN = (401, 403, 407)
 
 
 class NoSuchFileError(InputError):

@@ -92,6 +92,8 @@ def _pinned(store: Store) -> Store:
     from huggingface_hub import HfApi
 
     at = store.fs.resolve_path(f"{store.url.place}/{store.url.path}".strip("/"))
+    if not hasattr(at, "repo_id"):  # a bucket has no commits
+        return store
     api = HfApi(endpoint=store.fs.endpoint, token=store.fs.token)
     sha = api.repo_info(at.repo_id, revision=at.revision, repo_type=at.repo_type).sha
     kind = "" if at.repo_type == "model" else f"{at.repo_type}s/"
@@ -121,9 +123,13 @@ def find_file(store: Store, name: str) -> RemoteFile | None:
 
 
 def check_unchanged(file: RemoteFile) -> None:
-    """Raise `InputError` if ``file`` is not the version any more that it was when it was found."""
-    if not file.store.is_fixed and find_file(file.store, file.name) != file:
-        message = f"{file} changed after it was opened: it is another version now"
+    """Raise `InputError` if ``file`` is no longer the version that was found at opening."""
+    if file.store.is_fixed:
+        return
+    now = find_file(file.store, file.name)
+    if now != file:
+        what = "is gone" if now is None else "is another version now"
+        message = f"{file} changed after it was opened: it {what}"
         raise InputError(message, hint=_CHANGED)
 
 
@@ -147,11 +153,13 @@ def read_bytes(file: RemoteFile, start: int, stop: int) -> bytes:
 
 
 def _fetch(file: RemoteFile, start: int, stop: int) -> bytes:
-    fs = file.store.fs
-    if file.store.url.scheme not in HTTP:
+    fs, is_http = file.store.fs, file.store.url.scheme in HTTP
+    if fs.async_impl and not is_http:
         return bytes(fs.cat_file(file.place, start=start, end=stop))
-    # unlike cat_file, an open file notices a server that answers with everything there is
-    with fs.open(file.place, "rb", cache_type="none", size=file.size_bytes) as opened:
+    # Unlike cat_file, an open file notices an HTTP server that answers with all there is, and can
+    # be told not to read ahead.
+    known = {"size": file.size_bytes} if is_http else {}
+    with fs.open(file.place, "rb", cache_type="none", **known) as opened:
         opened.seek(start)
         return bytes(opened.read(stop - start))
 
