@@ -21,7 +21,7 @@ class Served:
     ranges: bool = True
     etags: bool = True
     statuses: dict[str, int] = field(default_factory=dict)  # by file name
-    cut_bytes: int = 0  # missing at the end of every range
+    cut_bytes: int = 0  # missing at the end of every body
     stall: threading.Event | None = None
     gets: list[tuple[str, str]] = field(default_factory=list)  # path with query, range
     authorizations: set[str] = field(default_factory=set)
@@ -54,7 +54,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         asked = self.headers.get("Range", "") if served.ranges else ""
         if with_body and asked and served.stall:
             served.stall.wait(20)
-        start, stop = 0, len(data)
+        start, stop = 0, len(data) - (served.cut_bytes if with_body else 0)
         if asked:
             first, _, last = asked.removeprefix("bytes=").partition("-")
             start, stop = int(first), min(int(last) + 1, len(data) - served.cut_bytes)

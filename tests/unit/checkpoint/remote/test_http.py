@@ -1,6 +1,7 @@
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ def test_opening_reads_headers_alone_and_rows_cost_their_own_bytes(
     assert served.sent_bytes["model.safetensors"] == header_bytes + 10 * 400 * 4
 
 
+def test_threads_may_share_a_reader(
+    serve: Serve, sharded_folder: Path, arrays: dict[str, Any]
+) -> None:
+    found: Any = open_checkpoint(serve(sharded_folder).url).reader
+    whole = arrays["model.a.weight"]
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(
+            pool.map(lambda row: found.read_range("model.a.weight", row, row + 1), range(99))
+        )
+    assert np.concatenate(rows).tobytes() == whole[:99].tobytes()
+
+
 @pytest.mark.parametrize("etags", [True, False])
 def test_a_file_that_changed_after_opening_is_refused(
     serve: Serve, folder: Path, arrays: dict[str, Any], etags: bool
@@ -82,6 +95,13 @@ def test_a_short_answer_is_refused_by_its_url(serve: Serve, folder: Path) -> Non
     name = list(checkpoint.tensors)[-1]
     with pytest.raises(InputError, match=r"model.safetensors gave \d+ bytes; expected \d+"):
         checkpoint.reader.read(name)
+
+
+def test_a_short_copy_is_refused_by_its_url(serve: Serve, folder: Path) -> None:
+    served = serve(folder)
+    served.cut_bytes = 3
+    with pytest.raises(InputError, match=r"config.json gave \d+ bytes; expected \d+"):
+        open_checkpoint(served.url)
 
 
 @pytest.mark.parametrize(

@@ -272,3 +272,17 @@ def test_weights_behind_a_url_are_no_config_alone(remember: Remember, tmp_path: 
     source = open_source(recipe, lower_only=True, config_only=False)
     assert source.has_weights
     assert source.name == "memory://tiny"
+
+
+def test_a_file_that_changes_while_it_is_copied_is_refused(
+    folder: Path, remember: Remember, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, get_file = remember(folder), type(memory).get_file
+
+    def get_and_change(self: Any, place: str, path: str) -> None:
+        get_file(self, place, path)
+        memory.pipe("/model/config.json", b"{}")
+
+    monkeypatch.setattr(type(memory), "get_file", get_and_change)
+    with pytest.raises(InputError, match=r"memory://model/config.json changed after"):
+        resolve_source(url)
