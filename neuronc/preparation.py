@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from neuronc.artifact.weights import Source
+from neuronc.checkpoint.remote.url import local_form
 from neuronc.errors import UsageError
 from neuronc.lower.jobs import ProgramJob
 from neuronc.recipe import Recipe
@@ -49,7 +50,7 @@ def require_fit_of(source: Source, recipe: Recipe, settings: NeuronSettings) -> 
 
 def check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
     """Refuse what would destroy the input, or fail only after minutes of work."""
-    source = Path(recipe.checkpoint)
+    source = Path(local_form(recipe.checkpoint))
     if source.exists() and source.resolve().is_relative_to(out_dir.resolve()):
         message = f"output folder {out_dir} holds the checkpoint {source} that it is made of"
         raise UsageError(message, hint="choose another output folder")

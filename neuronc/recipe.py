@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from neuronc.checkpoint.remote.url import is_url
 from neuronc.errors import InputError, UsageError
 
 DtypeChoice = Literal["auto", "f32", "bf16", "f16"]
@@ -41,7 +42,7 @@ class Recipe:
     """What to build; the defaults of every command are the defaults here.
 
     Attributes:
-        checkpoint: Local path, Hub id, ``.gguf`` file or ``package:NAME/FILE``.
+        checkpoint: Local path, Hub id, ``.gguf`` file, ``package:NAME/FILE`` or URL.
         revision: Branch, tag or commit of a Hub id.
         task: One of `TASK_CHOICES`; auto embeds with encoders and generates with decoders.
         tp: Tensor-parallel degree, the number of ranks.
@@ -202,7 +203,10 @@ def _impossible_value(recipe: Recipe) -> _Problem:
         if "\0" in str(getattr(recipe, key)):
             return f"{key} holds a NUL character", "no file has one in its name"
     if not recipe.checkpoint:
-        return "checkpoint is empty", "name a folder, a .gguf file, a Hub id or package:NAME/FILE"
+        return (
+            "checkpoint is empty",
+            "name a folder, a .gguf file, a Hub id, a URL or package:NAME/FILE",
+        )
     for key in _INTS:
         value = getattr(recipe, key)
         if value is not None and not 1 <= value <= _LARGEST:
@@ -237,7 +241,7 @@ def _impossible_buckets(key: str, buckets: tuple[int, ...], max_length: int | No
 
 def _beside_file(checkpoint: str, folder: Path) -> str:
     """``checkpoint`` as the rest of the program reads it, from any current directory."""
-    if checkpoint.startswith("package:"):
+    if checkpoint.startswith("package:") or is_url(checkpoint):
         return checkpoint
     local = folder / checkpoint
     is_hub_id = _HUB_ID.fullmatch(checkpoint) and not checkpoint.endswith(".gguf")

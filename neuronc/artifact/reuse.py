@@ -6,6 +6,7 @@ from typing import Any
 
 from neuronc.artifact.manifest import MANIFEST_FILE, Manifest, read_manifest
 from neuronc.checkpoint.fingerprint import file_stats
+from neuronc.checkpoint.remote.url import without_secrets
 from neuronc.checkpoint.source import resolve_source
 from neuronc.errors import UsageError
 from neuronc.recipe import Recipe
@@ -17,10 +18,12 @@ from neuronc.tools import tool_versions
 def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, Any]:
     """What was asked for, and of which files: stored in the manifest, compared before a build.
 
-    The checkpoint's files are told apart by name, size and modification time; they are not read.
+    The checkpoint's files are told apart by name, size and modification time (behind a URL by
+    their version there); they are not read.
     """
     asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
+    asked["checkpoint"] = without_secrets(recipe.checkpoint)
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=not config_only)
     stats = file_stats(path)
     return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}

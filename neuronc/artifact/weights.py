@@ -9,6 +9,8 @@ from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.config_only import ConfigOnly, declared_dtype, open_config_only
 from neuronc.checkpoint.folder import has_weights, read_config
+from neuronc.checkpoint.remote.mirror import mirror_of, named_by_url
+from neuronc.checkpoint.remote.url import local_form
 from neuronc.checkpoint.sentence import config_for
 from neuronc.checkpoint.source import portable_source, resolve_source
 from neuronc.errors import PlanError
@@ -81,9 +83,10 @@ def is_split_folder(source: str) -> bool:
 
     In the layouts of other tools it is a checkpoint like any other.
     """
-    if source.startswith("package:") or not (Path(source) / SPLIT_FILE).is_file():
+    folder = Path(local_form(source))
+    if source.startswith("package:") or not (folder / SPLIT_FILE).is_file():
         return False
-    return read_layout(Path(source)) not in ("transformers-neuronx", "nxdi")
+    return read_layout(folder) not in ("transformers-neuronx", "nxdi")
 
 
 def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Source:
@@ -100,8 +103,7 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
         return _split_source(recipe)
     weights = not config_only
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=weights)
-    lacks_weights = path.is_dir() and not has_weights(path) and not is_nxdi_folder(path)
-    if config_only or (lower_only and lacks_weights):
+    if config_only or (lower_only and _lacks_weights(path)):
         return _config_source(recipe)
     checkpoint = open_for(recipe)
     config = read_model_config(checkpoint.config, source=checkpoint.source)
@@ -120,7 +122,8 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
 def open_for(recipe: Recipe) -> Checkpoint:
     """The checkpoint that ``recipe`` names, its config told the task; errors as `open_source`."""
     checkpoint = open_any_checkpoint(recipe.checkpoint, revision=recipe.revision)
-    return replace(checkpoint, config=config_for(recipe, checkpoint.config, checkpoint.path))
+    with named_by_url(checkpoint.path):
+        return replace(checkpoint, config=config_for(recipe, checkpoint.config, checkpoint.path))
 
 
 def put_weights(source: Source, weights_dir: Path, progress: Progress) -> SplitManifest | None:
@@ -141,8 +144,14 @@ def put_weights(source: Source, weights_dir: Path, progress: Progress) -> SplitM
     )
 
 
+def _lacks_weights(path: Path) -> bool:
+    if (mirror := mirror_of(path)) is not None and mirror.safetensors:
+        return False
+    return path.is_dir() and not has_weights(path) and not is_nxdi_folder(path)
+
+
 def _split_source(recipe: Recipe) -> Source:
-    folder = Path(recipe.checkpoint)
+    folder = Path(local_form(recipe.checkpoint))
     split = read_split_manifest(folder)
     if split.tp != recipe.tp or recipe.dtype not in ("auto", split.dtype):
         message = (
@@ -165,7 +174,8 @@ def _split_source(recipe: Recipe) -> Source:
 
 def _config_source(recipe: Recipe) -> Source:
     found = open_config_only(recipe.checkpoint, revision=recipe.revision)
-    found = replace(found, config=config_for(recipe, found.config, found.path))
+    with named_by_url(found.path):
+        found = replace(found, config=config_for(recipe, found.config, found.path))
     name = portable_source(recipe.checkpoint)
     return Source(
         name=name,

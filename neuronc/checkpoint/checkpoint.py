@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.checkpoint.folder import find_companions, open_weights, read_config
+from neuronc.checkpoint.remote.mirror import mirror_of, named_by_url
+from neuronc.checkpoint.remote.url import without_secrets
 from neuronc.checkpoint.source import is_gguf, resolve_source
 from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
 
@@ -17,8 +19,8 @@ class Checkpoint:
     """A model on disk.
 
     Attributes:
-        source: What the user wrote.
-        path: The local folder, or the ``.gguf`` file.
+        source: What the user wrote; of a URL no user, password or query.
+        path: The local folder, or the ``.gguf`` file; of a URL the folder with its small files.
         config: ``config.json``; for GGUF what transformers makes of the file's metadata.
         tensors: Name, shape and dtype of every tensor, in file order.
         companions: Tokenizer, generation and chat template files beside ``config.json``.
@@ -37,10 +39,11 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:
-    """Open a folder, ``.gguf`` file, ``package:NAME/FILE`` or Hub id ``org/name[@revision]``.
+    """Open a folder, ``.gguf`` file, ``package:NAME/FILE``, URL or Hub id ``org/name[@revision]``.
 
     Only headers are read. A folder of safetensors needs neither torch, jax nor transformers; a
-    Hub id downloads what is not in the cache yet; nothing else touches the network.
+    Hub id downloads what is not in the cache yet; of a URL small files are copied, and weights that
+    are not safetensors; nothing else touches the network.
 
     Raises:
         InputError: The checkpoint is missing or damaged.
@@ -52,15 +55,20 @@ def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:
 
 def open_at(path: Path, *, source: str) -> Checkpoint:
     """Open the folder or ``.gguf`` file ``path``, which ``source`` led to; errors as above."""
+    with named_by_url(path):
+        return _open_at(path, without_secrets(source))
+
+
+def _open_at(path: Path, source: str) -> Checkpoint:
     reader: TensorReader
+    companions: tuple[Path, ...] = ()
     if is_gguf(path):
         from neuronc.checkpoint.gguf import open_gguf
 
         config, tensors, reader = open_gguf(path)
-        companions: tuple[Path, ...] = ()
     else:
         config = read_config(path)
-        tensors, reader = open_weights(path)
+        tensors, reader = _open_weights(path)
         companions = find_companions(path)
     return Checkpoint(
         source=source,
@@ -70,3 +78,12 @@ def open_at(path: Path, *, source: str) -> Checkpoint:
         companions=companions,
         reader=reader,
     )
+
+
+def _open_weights(path: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
+    mirror = mirror_of(path)
+    if mirror is None or not mirror.safetensors:
+        return open_weights(path)
+    from neuronc.checkpoint.remote.reader import open_remote_weights
+
+    return open_remote_weights(mirror)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.checkpoint.folder import find_companions, read_config
+from neuronc.checkpoint.remote.mirror import named_by_url
+from neuronc.checkpoint.remote.url import without_secrets
 from neuronc.checkpoint.source import is_gguf, resolve_source
 from neuronc.dtypes import COMPUTE_DTYPES, Dtype, from_torch
 from neuronc.errors import InputError
@@ -16,7 +18,7 @@ class ConfigOnly:
     """What a folder with config.json says.
 
     Attributes:
-        source: What the user wrote.
+        source: What the user wrote; of a URL no user, password or query.
         path: The local folder.
         config: ``config.json``.
         companions: Tokenizer, generation and chat template files beside it.
@@ -31,7 +33,7 @@ class ConfigOnly:
 def open_config_only(source: str, *, revision: str | None = None) -> ConfigOnly:
     """Open a folder or Hub id for its config.json; weights, if there are any, are not looked at.
 
-    Of a Hub id only the small files are downloaded.
+    Of a Hub id or URL only the small files are downloaded.
 
     Raises:
         InputError: There is no such folder, or its config.json is missing or damaged.
@@ -39,11 +41,15 @@ def open_config_only(source: str, *, revision: str | None = None) -> ConfigOnly:
     """
     path = resolve_source(source, revision=revision, weights=False)
     if is_gguf(path):
-        message = f"{source!r} is a GGUF file; expected a folder with config.json"
+        message = f"{without_secrets(source)!r} is a GGUF file; expected a folder with config.json"
         raise InputError(message, hint="a GGUF file has its weights: build it")
-    return ConfigOnly(
-        source=source, path=path, config=read_config(path), companions=find_companions(path)
-    )
+    with named_by_url(path):
+        return ConfigOnly(
+            source=without_secrets(source),
+            path=path,
+            config=read_config(path),
+            companions=find_companions(path),
+        )
 
 
 def declared_dtype(found: ConfigOnly) -> Dtype:

@@ -33,6 +33,7 @@ COMPANIONS = (
 """Files that generating text needs besides config and weights; never code."""
 
 Entry = TypeVar("Entry")
+Part = TypeVar("Part")
 _WEIGHTS = (SAFETENSORS, f"{SAFETENSORS}.index.json", TORCH, f"{TORCH}.index.json")
 
 
@@ -93,7 +94,7 @@ def open_weights(folder: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
 def _open_safetensors(
     folder: Path, files: Mapping[Path, set[str] | None]
 ) -> tuple[dict[str, TensorInfo], TensorReader]:
-    stored = _merge(files, read_safetensors_header)
+    stored = merge_parts(files, read_safetensors_header)
     infos = {name: entry.info for name, entry in stored.items()}
     return infos, SafetensorsReader(folder=folder, stored=stored)
 
@@ -103,15 +104,19 @@ def _open_torch(
 ) -> tuple[dict[str, TensorInfo], TensorReader]:
     from neuronc.checkpoint.torch_reader import TorchReader, load_torch_file, tensor_info
 
-    mapped = _merge(files, load_torch_file)
+    mapped = merge_parts(files, load_torch_file)
     infos = {name: tensor_info(name, tensor) for name, tensor in mapped.items()}
     return infos, TorchReader(folder=folder, mapped=mapped)
 
 
-def _merge(
-    files: Mapping[Path, set[str] | None], load: Callable[[Path], dict[str, Entry]]
+def merge_parts(
+    files: Mapping[Part, set[str] | None], load: Callable[[Part], dict[str, Entry]]
 ) -> dict[str, Entry]:
-    """Entries of all files; each file must hold exactly the names given for it (None: any)."""
+    """Entries of all files; each file must hold exactly the names given for it (None: any).
+
+    Raises:
+        InputError: a file holds others, or what ``load`` refuses.
+    """
     merged: dict[str, Entry] = {}
     for path, expected in files.items():
         found = load(path)
@@ -124,7 +129,9 @@ def _merge(
     return merged
 
 
-def _index_mismatch(path: Path, expected: AbstractSet[str], found: AbstractSet[str]) -> InputError:
+def _index_mismatch(
+    path: object, expected: AbstractSet[str], found: AbstractSet[str]
+) -> InputError:
     if extra := found - expected:
         what = f"{path} holds tensor {min(extra)!r}, which the index does not place there"
     else:
@@ -134,15 +141,27 @@ def _index_mismatch(path: Path, expected: AbstractSet[str], found: AbstractSet[s
 
 def _read_index(folder: Path, index: Path) -> dict[Path, set[str] | None]:
     """The parts in name order, each with the tensors it must hold."""
-    weight_map = read_json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
-        message = f"{index} has no usable weight_map; expected an object from tensor to file name"
-        raise InputError(message, hint="download the index again")
     parts: dict[Path, set[str] | None] = {}
-    for file in sorted(set(weight_map.values())):
+    for file, names in read_index(index).items():
         path = contained_file(folder, file, named_by=str(index))
         if not path.is_file():
             message = f"{index} names {file!r}, which is not in {folder}"
             raise InputError(message, hint="download the missing part")
-        parts[path] = {name for name, place in weight_map.items() if place == file}
+        parts[path] = names
+    return parts
+
+
+def read_index(index: Path) -> dict[str, set[str]]:
+    """The file names that an index has, sorted, each with its tensors; the names are not checked.
+
+    Raises:
+        InputError: there is no map from tensors to file names in it.
+    """
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
+        message = f"{index} has no usable weight_map; expected an object from tensor to file name"
+        raise InputError(message, hint="download the index again")
+    parts: dict[str, set[str]] = {file: set() for file in sorted(set(weight_map.values()))}
+    for name, file in weight_map.items():
+        parts[file].add(name)
     return parts

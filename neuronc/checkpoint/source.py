@@ -5,12 +5,13 @@ import os
 import re
 from pathlib import Path
 
+from neuronc.checkpoint.remote.url import is_url, local_form, without_secrets
 from neuronc.checkpoint.tensor_info import nearest
 from neuronc.errors import InputError, UsageError
 
 _PACKAGE = "package:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
-_FORMS = "pass a local folder, a .gguf file, package:NAME/FILE, or a Hub id org/name"
+_FORMS = "pass a local folder, a .gguf file, package:NAME/FILE, a URL, or a Hub id org/name"
 
 
 def is_gguf(path: Path) -> bool:
@@ -21,12 +22,20 @@ def is_gguf(path: Path) -> bool:
 def resolve_source(source: str, *, revision: str | None = None, weights: bool = True) -> Path:
     """The local folder or ``.gguf`` file for a CHECKPOINT argument.
 
-    Without ``weights`` a Hub id downloads config and tokenizer only.
+    Without ``weights`` a Hub id downloads config and tokenizer only. A URL leads to a folder with
+    its small files, see `neuronc.checkpoint.remote.mirror`.
 
     Raises:
         InputError: Nothing is there, or a package path leaves its package.
+        PlanError: The disk is full.
+        ToolchainError: The library for a kind of URL is not installed.
         UsageError: ``revision`` is given for a local checkpoint or contradicts ``@revision``.
     """
+    source = local_form(source)
+    if is_url(source):
+        from neuronc.checkpoint.remote.mirror import resolve_url
+
+        return resolve_url(source, revision=revision, weights=weights)
     if _is_hub_id(source):
         from neuronc.checkpoint.hub import download
 
@@ -43,7 +52,13 @@ def resolve_source(source: str, *, revision: str | None = None, weights: bool = 
 
 
 def portable_source(source: str) -> str:
-    """``source`` without the folders of this machine: the name of a local folder or file."""
+    """``source`` without the folders of this machine: the name of a local folder or file.
+
+    A URL is kept without user, password and query.
+    """
+    source = local_form(source)
+    if is_url(source):
+        return without_secrets(source)
     local = os.path.expanduser(source)  # noqa: PTH111  (Path's raises on ~nobody)
     if source.startswith(_PACKAGE) or not os.path.exists(local):  # noqa: PTH110
         return source

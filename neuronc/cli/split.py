@@ -42,7 +42,7 @@ EXAMPLES = (
 
 def split(
     checkpoint: Annotated[
-        str, typer.Argument(help="Folder, .gguf file, package:NAME/FILE or Hub id.")
+        str, typer.Argument(help="Folder, .gguf file, package:NAME/FILE, URL or Hub id.")
     ],
     *,
     out: OutOption = None,

@@ -10,6 +10,8 @@ from neuronc.errors import PlanError
 
 MIB = 1 << 20
 DEFAULT_BLOCK_BYTES = 4 * MIB
+REMOTE_BLOCK_BYTES = 32 * MIB
+"""Behind a URL every block is a request, and another that asks whether the file is still the same."""
 
 _PROCESS_BYTES = 128 * MIB
 """What the interpreter with numpy takes, and the manifest of a large model: 70 to 100 MB measured."""
@@ -34,20 +36,21 @@ class SplitMemory:
         return self.block_bytes * _BLOCKS_WAITING
 
     @classmethod
-    def within(cls, max_memory_bytes: int | None) -> "SplitMemory":
+    def within(cls, max_memory_bytes: int | None, *, is_remote: bool = False) -> "SplitMemory":
         """Sizes with which the process stays below ``max_memory_bytes``; None is no limit.
 
         Raises:
             PlanError: that is less than the process itself takes.
         """
+        wanted = REMOTE_BLOCK_BYTES if is_remote else DEFAULT_BLOCK_BYTES
         if max_memory_bytes is None:
-            return cls()
+            return cls(block_bytes=wanted)
         least = _PROCESS_BYTES + 2 * _BLOCKS_WAITING * MIB
         if max_memory_bytes < least:
             message = f"--max-memory {max_memory_bytes} bytes; a split takes {least} bytes at least"
             raise PlanError(message, hint=f"pass --max-memory {-(-least // MIB)}MiB or more")
         room = (max_memory_bytes - _PROCESS_BYTES) // (2 * _BLOCKS_WAITING)
-        return cls(block_bytes=min(DEFAULT_BLOCK_BYTES, room))
+        return cls(block_bytes=min(wanted, room))
 
 
 def check_fits(

@@ -14,8 +14,9 @@ from neuronc.checkpoint.cast import cast
 from neuronc.checkpoint.checkpoint import Checkpoint, TensorInfo
 from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.digest import FileDigest, sha256_file
-from neuronc.checkpoint.fingerprint import file_stats
+from neuronc.checkpoint.fingerprint import FileStat, file_stats
 from neuronc.checkpoint.paths import disk_full, free_bytes
+from neuronc.checkpoint.remote.mirror import mirror_of
 from neuronc.checkpoint.source import portable_source
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype
 from neuronc.errors import InputError, UsageError
@@ -128,7 +129,7 @@ def _prepare(
     )
 
 
-def _request(work: _Work, tp: int, stats: list[tuple[str, int, int]]) -> dict[str, Any]:
+def _request(work: _Work, tp: int, stats: list[FileStat]) -> dict[str, Any]:
     """What an unfinished split has to have been begun with to be gone on with."""
     return {
         "neuronc": __version__,
@@ -165,7 +166,9 @@ def _write_weights(
         files,
         work.out_dir,
         element=work.element,
-        memory=SplitMemory.within(options.max_memory_bytes),
+        memory=SplitMemory.within(
+            options.max_memory_bytes, is_remote=mirror_of(work.checkpoint.path) is not None
+        ),
         journal=journal,
         progress=work.progress,
     )
@@ -175,7 +178,7 @@ def _finish(
     work: _Work,
     digests: Mapping[str, str],
     files: tuple[FileDigest, ...],
-    before: list[tuple[str, int, int]],
+    before: list[FileStat],
 ) -> SplitManifest:
     checkpoint, plan = work.checkpoint, work.plan
     if file_stats(checkpoint.path) != before:

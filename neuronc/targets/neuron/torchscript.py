@@ -14,6 +14,7 @@ from typing import Any
 from neuronc.artifact.atomic import atomic_folder
 from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.config_only import open_config_only
+from neuronc.checkpoint.remote.url import is_url, local_form
 from neuronc.dtypes import DTYPES
 from neuronc.errors import CompilerError, InputError, PlanError, ToolchainError
 from neuronc.progress import SILENT, Progress
@@ -86,6 +87,9 @@ def trace_torchscript(
     flags = compiler_args(recipe.target, lnc, recipe.cc_args, allow_env_flags=allow_env_flags)
     args = (*flags.env_args, f"--target={recipe.target}", *_ARGS, *recipe.cc_args)
     torch_neuronx, version = _import_torch_neuronx()
+    if is_url(local_form(recipe.checkpoint)):
+        message = "--tracer torch-neuronx loads the model with transformers, which reads no URL"
+        raise InputError(message, hint="copy the checkpoint to this machine, or pass a Hub id")
     found = open_config_only(recipe.checkpoint, revision=recipe.revision)
     length = _length(recipe, found.config)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
@@ -97,7 +101,7 @@ def trace_torchscript(
         _save(traced, folder / MODEL_FILE)
         write_companions(found, folder)
         told = Traced(
-            source=recipe.checkpoint,
+            source=found.source,
             model_class=type(model).__name__,
             inputs=tuple((name, tuple(tensor.shape)) for name, tensor in inputs.items()),
             outputs=outputs,

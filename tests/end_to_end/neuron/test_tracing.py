@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neuronc.cli.app import main
-from neuronc.errors import ToolchainError, UsageError
+from neuronc.errors import InputError, ToolchainError, UsageError
 from neuronc.recipe import Recipe
 from neuronc.targets.neuron.torchscript import trace_torchscript
 from tests.neuron_doubles import nrtpy_site
@@ -87,6 +87,13 @@ def test_absent_package_is_exit_5_with_the_way_to_get_it(encoder: Path, tmp_path
     with pytest.raises(ToolchainError, match="torch-neuronx is not installed") as caught:
         trace_torchscript(Recipe(checkpoint=str(encoder), target="inf2"), tmp_path / "out")
     assert "pip install --extra-index-url" in caught.value.hint
+
+
+@pytest.mark.usefixtures("_torch_neuronx")
+def test_a_url_is_refused_because_transformers_reads_no_url(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="which reads no URL") as caught:
+        trace_torchscript(Recipe(checkpoint="https://h/a?PASS", target="inf2"), tmp_path / "out")
+    assert "copy the checkpoint" in caught.value.hint
 
 
 def test_ambient_flags_are_refused(

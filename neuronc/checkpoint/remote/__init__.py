@@ -1,0 +1,1 @@
+"""Checkpoints behind a URL: small files are copied, tensors are read by ranges of bytes."""
