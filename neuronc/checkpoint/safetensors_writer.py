@@ -218,8 +218,8 @@ class SafetensorsWriter:
         if array.dtype != dtypes.numpy_dtype(info.dtype):
             message = f"tensor {info.name!r} has dtype {array.dtype}; declared {info.dtype.name}"
             raise ValueError(message)
-        # as bytes, because bf16 has no buffer protocol; reshape copies only what has strides
-        self._put(array.reshape(-1).view(np.uint8).data)
+        # as bytes, because bf16 has no buffer protocol; copies only what has strides
+        self._put(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
     def _put(self, data: "bytes | memoryview[int]") -> None:
         self._handed_bytes += len(data)
