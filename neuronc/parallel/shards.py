@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ class Span:
 def spans_of(rule: ParamRule, rank: int, start: int, stop: int) -> list[Span]:
     """Which rows of ``rank``'s shard are rows ``start`` to ``stop`` of a tensor split by rows.
 
-    In the shard's order, which is the order of the whole. Zeros come with the row before them, or
-    with the first, so that going through a tensor's rows in order makes the shard in order.
+    In the shard's order. Zeros come with the row before them, or with the first, so that going
+    through a tensor's rows in order makes the shard in order, where `is_in_order`.
     """
     found, to, last = [], 0, -1
     for piece in rule.ranks[rank]:
@@ -48,13 +49,23 @@ def spans_of(rule: ParamRule, rank: int, start: int, stop: int) -> list[Span]:
             if start <= max(last, 0) < max(stop, 1):
                 found.append(Span(to=to, start=None, length=piece.length))
         else:
-            assert piece.start > last, "pieces are in the order of the whole"
             begin, end = max(piece.start, start), min(piece.start + piece.length, stop)
             if begin < end:
                 found.append(Span(to=to + begin - piece.start, start=begin, length=end - begin))
             last = piece.start + piece.length - 1
         to += piece.length
     return found
+
+
+def is_in_order(rule: ParamRule) -> bool:
+    """Whether every rank has its rows in the order of the whole, and none twice."""
+    if rule.dim != 0:
+        return True
+    for pieces in rule.ranks:
+        real = [(piece.start, piece.length) for piece in pieces if piece.start is not None]
+        if any(start + length > after for (start, length), (after, _) in pairwise(real)):
+            return False
+    return True
 
 
 def cut_rows(rows: Array, start: int, rule: ParamRule, rank: int) -> list[Array]:

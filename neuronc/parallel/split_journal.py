@@ -64,14 +64,20 @@ class Journal:
         with writing(path, needed_bytes=0):
             self._file: IO[str] = path.open("a+", encoding="utf-8")
         self._lock()
-        self.done = self._read()
-        if self.done is None:
+        found = self._read()
+        self.done = found or Done()
+        if found is None:
             self._begin()
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether there is anything to go on with."""
+        return self.done.num_tensors > 0
 
     def restore(self, progress: Progress) -> Done:
         """How far an earlier run came, its files cut back to that; nothing where they differ."""
         done = self.done
-        if done is None or not done.num_tensors:
+        if not done.num_tensors:
             self._begin()
             return Done()
         begun = {}
@@ -91,6 +97,7 @@ class Journal:
         self, num_tensors: int, digests: Mapping[str, str], files: Sequence[FileDigest]
     ) -> None:
         """Add a line; ``digests`` are those that no line before has."""
+        self.done = replace(self.done, num_tensors=num_tensors)
         self._write(
             {
                 "num_tensors": num_tensors,

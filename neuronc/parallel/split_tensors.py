@@ -95,8 +95,9 @@ def split_checkpoint(
     with closing(Journal(out_dir, _request(work, tp, before))) as journal:
         try:
             manifest = _finish(work, *_write_weights(work, journal), before)
-        except InputError:
-            journal.forget()
+        except BaseException as error:
+            if isinstance(error, InputError) or not journal.has_lines:
+                journal.forget()
             raise
         journal.delete()
         return manifest

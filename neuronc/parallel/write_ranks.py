@@ -17,7 +17,7 @@ from neuronc.checkpoint.lanes import Lanes
 from neuronc.dtypes import Dtype
 from neuronc.errors import InputError
 from neuronc.parallel.rules import ParamRule
-from neuronc.parallel.shards import cut_rows
+from neuronc.parallel.shards import cut_rows, is_in_order
 from neuronc.parallel.split_journal import STEP_BYTES, Done, Journal
 from neuronc.parallel.split_memory import SplitMemory
 from neuronc.progress import Progress, Stage
@@ -126,7 +126,7 @@ class _Splitter:
     def split(self, name: str, rule: ParamRule, stage: Stage) -> "xxh3_128":
         """Hand over all of tensor ``name``; its digest is complete when the lanes are drained."""
         digest = new_tensor_digest()
-        for start, rows, read_bytes in self._blocks(name):
+        for start, rows, read_bytes in self._blocks(name, rule):
             data = rows.reshape(-1).view(np.uint8).data
             self.lanes.submit(0, len(data), partial(digest.update, data))
             for rank, writer in enumerate(self.writers):
@@ -137,9 +137,11 @@ class _Splitter:
             writer.finish(name)
         return digest
 
-    def _blocks(self, name: str) -> Iterator[tuple[int, Array, int]]:
+    def _blocks(self, name: str, rule: ParamRule) -> Iterator[tuple[int, Array, int]]:
         info = self.checkpoint.tensors[name]
-        for block in blocks_of(self.checkpoint.reader, info, block_bytes=self.memory.block_bytes):
+        # A KV head that a rank holds twice comes round again: its tensor is read whole.
+        block_bytes = self.memory.block_bytes if is_in_order(rule) else info.size_bytes
+        for block in blocks_of(self.checkpoint.reader, info, block_bytes=block_bytes):
             try:
                 rows = cast(block.values, self.element)
             except OverflowError as error:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuronc.parallel.rules import ParamRule, Piece
-from neuronc.parallel.shards import cut_rows, cut_shard
+from neuronc.parallel.shards import cut_rows, cut_shard, is_in_order
 
 
 @st.composite
@@ -38,3 +38,17 @@ def test_the_parts_of_all_blocks_are_the_shard(rule: ParamRule, step: int) -> No
             for part in cut_rows(whole[start : start + step], start, rule, rank)
         ]
         assert np.array_equal(np.concatenate(parts), cut_shard(whole, rule, rank))
+
+
+def test_rows_that_a_rank_holds_twice_are_cut_from_the_whole() -> None:
+    twice = ((Piece(start=2, length=2), Piece(start=2, length=2), Piece(start=None, length=1)),)
+    rule = ParamRule(name="w", role="column", shape=(4, 1), dim=0, ranks=twice)
+    whole = np.arange(4).reshape(4, 1)
+
+    assert not is_in_order(rule)
+    assert np.array_equal(np.concatenate(cut_rows(whole, 0, rule, 0)), cut_shard(whole, rule, 0))
+
+
+def test_neighbours_and_gaps_are_in_order() -> None:
+    pieces = ((Piece(start=0, length=2), Piece(start=None, length=1), Piece(start=2, length=1)),)
+    assert is_in_order(ParamRule(name="w", role="row", shape=(5,), dim=0, ranks=pieces))
