@@ -7,7 +7,7 @@ from typing import Any
 
 from neuronc.checkpoint.folder import find_companions, open_weights, read_config
 from neuronc.checkpoint.source import is_gguf, resolve_source
-from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
+from neuronc.checkpoint.tensor_info import MergedAdapter, TensorInfo, TensorReader
 
 __all__ = ["Checkpoint", "TensorInfo", "TensorReader", "open_checkpoint"]
 
@@ -23,6 +23,7 @@ class Checkpoint:
         tensors: Name, shape and dtype of every tensor, in file order.
         companions: Tokenizer, generation and chat template files beside ``config.json``.
         reader: Reads one tensor at a time.
+        adapter: What `reader` merges into the tensors that it reads.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     companions: tuple[Path, ...]
     reader: TensorReader
+    adapter: MergedAdapter | None = None
 
 
 def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:
