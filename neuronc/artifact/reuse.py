@@ -18,11 +18,19 @@ from neuronc.tools import tool_versions
 def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, Any]:
     """What was asked for, and of which files: stored in the manifest, compared before a build.
 
-    The checkpoint's files are told apart by name, size and modification time; they are not read.
+    The files of checkpoint and adapter are told apart by name, size and modification time; they are
+    not read.
     """
     asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
+    if recipe.adapter is not None:
+        asked["adapter_files"] = _state_of(Path(recipe.adapter))
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=not config_only)
+    return {**asked, "checkpoint_files": _state_of(path)}
+
+
+def _state_of(path: Path) -> str:
+    """A digest of what the file, or the files of the folder, look like from outside."""
     folders = (path, path / TORCH, path / NXDI_WEIGHTS) if path.is_dir() else ()
     files = [f for folder in folders if folder.is_dir() for f in sorted(folder.iterdir())] or [path]
     base = path if path.is_dir() else path.parent
@@ -31,7 +39,7 @@ def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, 
         for f in files
         if f.is_file()
     ]
-    return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}
+    return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
 def find_reusable(

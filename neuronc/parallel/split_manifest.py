@@ -13,6 +13,7 @@ from typing import Any
 
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.paths import check_listed_paths, contained_file, read_json_object, writing
+from neuronc.checkpoint.tensor_info import MergedAdapter
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
@@ -53,6 +54,7 @@ class SplitManifest:
         files: Every file of the folder but ``split.json``.
         padding: What padding and replication cost.
         layout: How the weight files are laid out.
+        adapter: The LoRA adapter that was merged into the source's tensors.
     """
 
     source: str
@@ -62,6 +64,7 @@ class SplitManifest:
     files: tuple[FileDigest, ...]
     padding: PaddingCost
     layout: Layout = "neuronc"
+    adapter: MergedAdapter | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -85,6 +88,7 @@ def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
         "split_format": SPLIT_FORMAT,
         "layout": manifest.layout,
         "source": manifest.source,
+        **({} if manifest.adapter is None else {"adapter": asdict(manifest.adapter)}),
         "tp": manifest.tp,
         "dtype": manifest.dtype,
         "padding": asdict(manifest.padding),
@@ -192,6 +196,7 @@ def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
     return SplitManifest(
         layout=layout,
         source=str(data["source"]),
+        adapter=_adapter_from_dict(data.get("adapter")),
         tp=data["tp"],
         dtype=DTYPES[data["dtype"]].name,
         padding=padding,
@@ -201,6 +206,15 @@ def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
         ),
         tensors={n: _tensor_from_dict(n, t) for n, t in data["tensors"].items()},
     )
+
+
+def _adapter_from_dict(data: Mapping[str, Any] | None) -> MergedAdapter | None:
+    if data is None:
+        return None
+    if not all(isinstance(value, str) for value in data.values()):
+        message = f"adapter {str(data)[:80]} is not text"
+        raise ValueError(message)
+    return MergedAdapter(**data)
 
 
 def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def split_checkpoint(
         tensors={n: SplitTensor(rule=r, sha256=digests[n]) for n, r in plan.rules.items()},
         files=(*files, *_write_companions(checkpoint, out_dir, plan, element, layout, progress)),
         padding=padding_cost(plan),
+        adapter=checkpoint.adapter,
     )
     write_split_manifest(manifest, out_dir)
     return manifest
