@@ -26,6 +26,7 @@ from neuronc.cli import (
     inspect,
     models,
     output,
+    refit,
     split,
     verify,
 )
@@ -56,6 +57,7 @@ COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
     "build": (build.build, build.EXAMPLES),
     "split": (split.split, split.EXAMPLES),
     "compile": (compile_module.compile_command, compile_module.EXAMPLES),
+    "refit": (refit.refit, refit.EXAMPLES),
     "verify": (verify.verify, verify.EXAMPLES),
     "generate": (generate.generate, generate.EXAMPLES),
     "embed": (embed.embed, embed.EXAMPLES),
