@@ -54,7 +54,10 @@ def test_a_split_without_adapter_records_none(tiny_llama: Path, tmp_path: Path) 
     assert "adapter" not in json.loads((tmp_path / "out" / "split.json").read_text())
 
 
-@pytest.mark.parametrize("adapter", ["chat", {"name": "chat"}, {"name": 1}])
+WHOLE = {"name": "a", "file": "f", "sha256": "0", "config_sha256": "0"}
+
+
+@pytest.mark.parametrize("adapter", ["chat", {"name": "chat"}, {**WHOLE, "name": 1}])
 def test_a_split_manifest_with_half_an_adapter_is_damaged(
     tiny_llama: Path, tmp_path: Path, adapter: object
 ) -> None:
