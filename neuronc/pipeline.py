@@ -16,6 +16,7 @@ from neuronc.artifact.manifest import (
     write_manifest,
 )
 from neuronc.artifact.neffs import add_neffs, check_lowered
+from neuronc.artifact.refit import prepare_refit, put_refit
 from neuronc.artifact.reuse import describe_request, find_reusable
 from neuronc.artifact.weights import open_for, open_source, put_weights
 from neuronc.checkpoint.checkpoint import Checkpoint
@@ -36,6 +37,7 @@ from neuronc.preparation import (
     check_places,
     job_of,
     programs_of,
+    require_apart,
     require_fit_of,
     settings_for,
 )
@@ -210,6 +212,57 @@ def build_cached(
         elapsed_s=time.perf_counter() - begin,
         reused=True,
     )
+
+
+def refit(
+    artifact: Path,
+    weights: str,
+    out_dir: Path,
+    *,
+    revision: str | None = None,
+    adapter: str | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Built:
+    """Make the new artifact ``out_dir`` of the programs of ``artifact`` and other weights.
+
+    Nothing is traced or compiled: the programs are the same files. Only verification imports torch.
+    Nothing appears at ``out_dir`` unless everything succeeded, verification included.
+
+    Args:
+        artifact: An artifact or bundle with weights.
+        weights: CHECKPOINT of the same architecture, or a split folder.
+        out_dir: The new artifact.
+        revision: Of a Hub id.
+        adapter: Folder of a LoRA adapter to merge into ``weights``.
+        verify: Compare with the original model before it gets its name.
+        overwrite: Replace ``out_dir``.
+        progress: Told of every stage.
+
+    Raises:
+        NeuroncError: what `prepare_refit` refuses.
+        VerificationError: the numbers differ.
+    """
+    begin = time.perf_counter()
+    for what, place in (("artifact", artifact), ("checkpoint", weights), ("adapter", adapter)):
+        require_apart(out_dir, what, place)
+    check_output(out_dir, overwrite=overwrite)
+    found = prepare_refit(artifact, weights, revision=revision, adapter=adapter)
+    with atomic_folder(out_dir, overwrite=overwrite) as folder:
+        manifest, split = put_refit(found, folder, progress)
+        write_manifest(manifest, folder)
+        if verify:
+            manifest, error = _record_verification(folder, found.source.checkpoint, progress)
+            if error is not None:
+                raise error
+        return Built(
+            folder=out_dir,
+            manifest=manifest,
+            split=split,
+            worker_peak_rss_bytes=0,
+            elapsed_s=time.perf_counter() - begin,
+        )
 
 
 def verify(

@@ -50,16 +50,22 @@ def require_fit_of(source: Source, recipe: Recipe, settings: NeuronSettings) -> 
 
 def check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
     """Refuse what would destroy the input, or fail only after minutes of work."""
-    source = Path(local_form(recipe.checkpoint))
-    if source.exists() and source.resolve().is_relative_to(out_dir.resolve()):
-        message = f"output folder {out_dir} holds the checkpoint {source} that it is made of"
-        raise UsageError(message, hint="choose another output folder")
+    require_apart(out_dir, "checkpoint", recipe.checkpoint)
+    require_apart(out_dir, "adapter", recipe.adapter)
     if dump_ir is not None:
         try:
             dump_ir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             message = f"cannot make the folder {dump_ir}: {error.strerror}"
             raise UsageError(message, hint="choose another --dump-ir") from error
+
+
+def require_apart(out_dir: Path, what: str, source: str | Path | None) -> None:
+    """Refuse an output folder with ``source`` in it, which ``what`` names for the message."""
+    place = None if source is None else Path(local_form(str(source)))
+    if place is not None and place.exists() and place.resolve().is_relative_to(out_dir.resolve()):
+        message = f"output folder {out_dir} holds the {what} {place} that it is made of"
+        raise UsageError(message, hint="choose another output folder")
 
 
 def programs_of(recipe: Recipe) -> tuple[ProgramSpec, ...]:

@@ -44,6 +44,7 @@ class Recipe:
     Attributes:
         checkpoint: Local path, Hub id, ``.gguf`` file, ``package:NAME/FILE`` or URL.
         revision: Branch, tag or commit of a Hub id.
+        adapter: Folder of a PEFT LoRA adapter to merge into the weights.
         task: One of `TASK_CHOICES`; auto embeds with encoders and generates with decoders.
         tp: Tensor-parallel degree, the number of ranks.
         batch_size: Slots of the decode programs, or texts that are embedded together.
@@ -63,6 +64,7 @@ class Recipe:
 
     checkpoint: str
     revision: str | None = None
+    adapter: str | None = None
     task: str = "auto"
     tp: int = 1
     batch_size: int = 1
@@ -87,7 +89,7 @@ class Recipe:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """The recipe in the file ``path``; a relative checkpoint path is relative to the file.
+    """The recipe in the file ``path``; relative paths of checkpoint and adapter are to the file.
 
     Raises:
         InputError: Unreadable file, bad TOML, unknown key, wrong type or impossible value; the
@@ -103,7 +105,9 @@ def load_recipe(path: Path) -> Recipe:
     if problem is not None:
         message = f"recipe {path}: {problem[0]}"
         raise InputError(message, hint=problem[1])
-    return replace(recipe, checkpoint=_beside_file(recipe.checkpoint, path.parent))
+    adapter = None if recipe.adapter is None else str((path.parent / recipe.adapter).resolve())
+    checkpoint = _beside_file(recipe.checkpoint, path.parent)
+    return replace(recipe, checkpoint=checkpoint, adapter=adapter)
 
 
 def merge_flags(recipe: Recipe, **overrides: Any) -> Recipe:

@@ -33,6 +33,7 @@ TINY_OPT: dict[str, Any] = {
 }
 _SIZES: dict[str, dict[str, Any]] = {
     "llama": TINY_LLAMA,
+    "mixtral": {**TINY_LLAMA, "num_local_experts": 2},
     "mistral": {**TINY_LLAMA, "sliding_window": None},
     "qwen2": {**TINY_LLAMA, "hidden_size": 72, "head_dim": None},
     "qwen3": TINY_LLAMA,

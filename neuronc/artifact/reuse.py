@@ -18,15 +18,20 @@ from neuronc.tools import tool_versions
 def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, Any]:
     """What was asked for, and of which files: stored in the manifest, compared before a build.
 
-    The checkpoint's files are told apart by name, size and modification time (behind a URL by
-    their version there); they are not read.
+    The files of checkpoint and adapter are told apart by name, size and modification time (behind a
+    URL by their version there); they are not read.
     """
     asked = {**recipe.to_dict(), "config_only": config_only}
     del asked["out"]
     asked["checkpoint"] = without_secrets(recipe.checkpoint)
+    if recipe.adapter is not None:
+        asked["adapter_files"] = _state_of(Path(recipe.adapter))
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=not config_only)
-    stats = file_stats(path)
-    return {**asked, "checkpoint_files": hashlib.sha256(repr(stats).encode()).hexdigest()}
+    return {**asked, "checkpoint_files": _state_of(path)}
+
+
+def _state_of(path: Path) -> str:
+    return hashlib.sha256(repr(file_stats(path)).encode()).hexdigest()
 
 
 def find_reusable(

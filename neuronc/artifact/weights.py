@@ -9,14 +9,16 @@ from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.companions import write_companions
 from neuronc.checkpoint.config_only import ConfigOnly, declared_dtype, open_config_only
 from neuronc.checkpoint.folder import has_weights, read_config
+from neuronc.checkpoint.lora import open_adapter
 from neuronc.checkpoint.remote.mirror import mirror_of, named_by_url
 from neuronc.checkpoint.remote.url import local_form
 from neuronc.checkpoint.sentence import config_for
 from neuronc.checkpoint.source import portable_source, resolve_source
-from neuronc.errors import PlanError
+from neuronc.errors import PlanError, UsageError
 from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.parallel.layouts.nxdi import is_nxdi_folder
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
+from neuronc.parallel.merge_adapter import merge_adapter
 from neuronc.parallel.model_names import named_as_model
 from neuronc.parallel.model_tensors import model_tensors
 from neuronc.parallel.modules import config_shapes
@@ -98,12 +100,15 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
     Raises:
         InputError: what `open_checkpoint` and `read_model_config` refuse.
         PlanError: a split folder for another tp degree or dtype.
+        UsageError: an adapter for something that is not split here.
     """
     if is_split_folder(recipe.checkpoint):
+        _refuse_adapter(recipe, "is split already")
         return _split_source(recipe)
     weights = not config_only
     path = resolve_source(recipe.checkpoint, revision=recipe.revision, weights=weights)
     if config_only or (lower_only and _lacks_weights(path)):
+        _refuse_adapter(recipe, "is opened without weights")
         return _config_source(recipe)
     checkpoint = open_for(recipe)
     config = read_model_config(checkpoint.config, source=checkpoint.source)
@@ -120,10 +125,25 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
 
 
 def open_for(recipe: Recipe) -> Checkpoint:
-    """The checkpoint that ``recipe`` names, its config told the task; errors as `open_source`."""
+    """The checkpoint that ``recipe`` names, its config told the task, its adapter merged.
+
+    Raises:
+        InputError: as `open_source`, and what `open_adapter` and `merge_adapter` refuse.
+    """
     checkpoint = open_any_checkpoint(recipe.checkpoint, revision=recipe.revision)
     with named_by_url(checkpoint.path):
-        return replace(checkpoint, config=config_for(recipe, checkpoint.config, checkpoint.path))
+        config = config_for(recipe, checkpoint.config, checkpoint.path)
+    checkpoint = replace(checkpoint, config=config)
+    if recipe.adapter is None:
+        return checkpoint
+    model = read_model_config(checkpoint.config, source=checkpoint.source)
+    return merge_adapter(checkpoint, model, open_adapter(Path(recipe.adapter)))
+
+
+def _refuse_adapter(recipe: Recipe, what: str) -> None:
+    if recipe.adapter is not None:
+        message = f"an adapter is merged while a checkpoint is split; {recipe.checkpoint} {what}"
+        raise UsageError(message, hint="pass the checkpoint itself, with its weights")
 
 
 def put_weights(source: Source, weights_dir: Path, progress: Progress) -> SplitManifest | None:

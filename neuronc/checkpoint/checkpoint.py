@@ -9,7 +9,7 @@ from neuronc.checkpoint.folder import find_companions, open_weights, read_config
 from neuronc.checkpoint.remote.mirror import mirror_of, named_by_url
 from neuronc.checkpoint.remote.url import without_secrets
 from neuronc.checkpoint.source import is_gguf, resolve_source
-from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
+from neuronc.checkpoint.tensor_info import MergedAdapter, TensorInfo, TensorReader
 
 __all__ = ["Checkpoint", "TensorInfo", "TensorReader", "open_checkpoint"]
 
@@ -27,6 +27,7 @@ class Checkpoint:
         reader: Reads one tensor at a time.
         origins: For tensors that have the model's names in place of their own: what they are made
             of, in the order of the rows; a tensor that is not there is its own origin.
+        adapter: What `reader` merges into the tensors that it reads.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Checkpoint:
     companions: tuple[Path, ...]
     reader: TensorReader
     origins: Mapping[str, tuple[TensorInfo, ...]] = field(default_factory=dict)
+    adapter: MergedAdapter | None = None
 
 
 def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:

@@ -76,7 +76,7 @@ def open_weights(folder: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
     Raises:
         InputError: No weights, a damaged file, or an index that does not match its files.
     """
-    for name, opener in ((SAFETENSORS, _open_safetensors), (TORCH, _open_torch)):
+    for name, opener in ((SAFETENSORS, open_safetensors), (TORCH, open_torch)):
         single, index = (contained_file(folder, part) for part in (name, f"{name}.index.json"))
         if name == TORCH and single.is_dir():
             return open_parameter_files(single)
@@ -91,17 +91,23 @@ def open_weights(folder: Path) -> tuple[dict[str, TensorInfo], TensorReader]:
     raise InputError(message, hint=hint)
 
 
-def _open_safetensors(
+def open_safetensors(
     folder: Path, files: Mapping[Path, set[str] | None]
 ) -> tuple[dict[str, TensorInfo], TensorReader]:
+    """Open safetensors ``files`` of ``folder``, each with the names it must hold (None: any).
+
+    Raises:
+        InputError: a damaged file, one without tensors, or other names.
+    """
     stored = merge_parts(files, read_safetensors_header)
     infos = {name: entry.info for name, entry in stored.items()}
     return infos, SafetensorsReader(folder=folder, stored=stored)
 
 
-def _open_torch(
+def open_torch(
     folder: Path, files: Mapping[Path, set[str] | None]
 ) -> tuple[dict[str, TensorInfo], TensorReader]:
+    """The same of files made by ``torch.save``, by a restricted unpickler; imports torch."""
     from neuronc.checkpoint.torch_reader import TorchReader, load_torch_file, tensor_info
 
     mapped = merge_parts(files, load_torch_file)

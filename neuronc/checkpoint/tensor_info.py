@@ -27,6 +27,23 @@ class TensorInfo:
         return math.prod(self.shape) * self.dtype.size_bytes
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergedAdapter:
+    """The LoRA adapter that is part of a checkpoint's values.
+
+    Attributes:
+        name: Last part of its folder's path.
+        file: Its weight file.
+        sha256: Of that file.
+        config_sha256: Of ``adapter_config.json``, which says how it is scaled.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    config_sha256: str
+
+
 class TensorReader(Protocol):
     """Reads the tensors of one checkpoint, one at a time; nothing is kept between reads."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from neuronc.cli.options import (
+    AdapterOption,
     BatchSizeOption,
     DecodeBucketsOption,
     DtypeOption,
@@ -35,7 +36,7 @@ from neuronc.cli.output import Report
 
 _RECIPE = (
     "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
-    "pooling", "normalize", "dtype", "target", "lnc", "revision", "out",
+    "pooling", "normalize", "dtype", "target", "lnc", "revision", "adapter", "out",
 )  # fmt: skip
 
 LncOption = Annotated[
@@ -101,6 +102,7 @@ class BuildFlags:
     dtype: DtypeOption = None
     target: TargetOption = None
     revision: RevisionOption = None
+    adapter: AdapterOption = None
     no_verify: NoVerifyFlag = False
     overwrite: OverwriteFlag = False
     dump_ir: DumpIrOption = None

@@ -174,6 +174,10 @@ RevisionOption = Annotated[
     str | None,
     typer.Option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
 ]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option("--adapter", metavar="DIR", help="Merge this PEFT LoRA adapter into the weights."),
+]
 OutOption = Annotated[
     Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")
 ]

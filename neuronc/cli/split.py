@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuronc.cli.options import (
+    AdapterOption,
     ByteSize,
     DtypeOption,
     JsonFlag,
@@ -69,6 +71,7 @@ def split(
     ] = None,
     max_file_size: MaxFileSizeOption = None,
     revision: RevisionOption = None,
+    adapter: AdapterOption = None,
     overwrite: OverwriteFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
@@ -81,7 +84,12 @@ def split(
     from neuronc.cli.progress import make_progress
 
     recipe = merge_flags(
-        Recipe(checkpoint=checkpoint), tp=tp, dtype=dtype, revision=revision, out=out
+        Recipe(checkpoint=checkpoint),
+        tp=tp,
+        dtype=dtype,
+        revision=revision,
+        adapter=adapter,
+        out=out,
     )
     folder = require_out(recipe.out)
     options = SplitOptions(
@@ -124,6 +132,7 @@ def report_split(manifest: "SplitManifest", folder: Path, *, elapsed_s: float) -
             "weights": str(folder),
             "layout": manifest.layout,
             "source": manifest.source,
+            **({} if manifest.adapter is None else {"adapter": manifest.adapter.name}),
             "ranks": _describe_ranks(manifest),
             "files": ", ".join(_summed_up(file.path for file in manifest.files)),
             "tensors": str(len(manifest.tensors)),
@@ -180,9 +189,10 @@ def describe_padding(cost: "PaddingCost") -> str:
 
 def describe_split(manifest: "SplitManifest") -> dict[str, object]:
     """What to tell about a split: sizes and what padding costs."""
-    cost = manifest.padding
+    cost, adapter = manifest.padding, manifest.adapter
     return {
         "source": manifest.source,
+        **({} if adapter is None else {"adapter": asdict(adapter)}),
         "tp": manifest.tp,
         "dtype": manifest.dtype,
         "tensors": len(manifest.tensors),

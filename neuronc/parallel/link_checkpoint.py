@@ -17,8 +17,14 @@ def link_checkpoint(
 
     Raises:
         InputError: the checkpoint is not a folder of safetensors.
-        UsageError: its element type is not ``element``: nothing could be cast on the way.
+        UsageError: its element type is not ``element``, or an adapter is merged: nothing could be
+            changed on the way.
     """
+    if checkpoint.adapter is not None:
+        message = (
+            f"adapter {checkpoint.adapter.name} is merged into the tensors that --link refers to"
+        )
+        raise UsageError(message, hint="leave out --link, or --adapter")
     stored = _stored_tensors(checkpoint)
     parts = {
         name: [_checked(stored, origin.name, element) for origin in origins]

@@ -33,7 +33,7 @@ def named_as_model(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
         InputError: an expert lacks a tensor, or its shape or dtype is another than its siblings'.
     """
     family = config.family
-    old_names = {_model_name(name, checkpoint.tensors, family): name for name in checkpoint.tensors}
+    old_names = {model_name(name, checkpoint.tensors, family): name for name in checkpoint.tensors}
     stacked = _stacked(old_names, family, source=checkpoint.source)
     if not stacked and all(new == old for new, old in old_names.items()):
         return checkpoint
@@ -51,7 +51,8 @@ def named_as_model(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
     return replace(checkpoint, tensors=tensors, reader=reader, origins=origins)
 
 
-def _model_name(name: str, names: Iterable[str], family: Family) -> str:
+def model_name(name: str, names: Iterable[str], family: Family) -> str:
+    """The model's name of parameter ``name``; ``names`` are all that come with it."""
     prefix = family.base_prefix
     if prefix and not HEAD.fullmatch(name) and not any(n.startswith(prefix) for n in names):
         name = prefix + name

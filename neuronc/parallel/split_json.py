@@ -7,7 +7,7 @@ from typing import Any
 
 from neuronc.checkpoint.digest import FileDigest
 from neuronc.checkpoint.paths import check_listed_paths
-from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.checkpoint.tensor_info import MergedAdapter, TensorInfo
 from neuronc.dtypes import DTYPES
 from neuronc.parallel.cost import PaddingCost
 from neuronc.parallel.layouts.names import LAYOUTS
@@ -21,6 +21,7 @@ def manifest_to_dict(manifest: SplitManifest) -> dict[str, Any]:
     return {
         "layout": manifest.layout,
         "source": manifest.source,
+        **({} if manifest.adapter is None else {"adapter": asdict(manifest.adapter)}),
         "tp": manifest.tp,
         "dtype": manifest.dtype,
         "padding": asdict(manifest.padding),
@@ -55,6 +56,7 @@ def manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
     manifest = SplitManifest(
         layout=layout,
         source=str(data["source"]),
+        adapter=_adapter_from_dict(data.get("adapter")),
         tp=data["tp"],
         dtype=dtype,
         padding=padding,
@@ -70,6 +72,15 @@ def manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
     linked = _linked_from_dict(data["linked"])
     _check_linked_slices(manifest, linked)
     return SplitManifest(**{**_fields(manifest), "linked": linked})
+
+
+def _adapter_from_dict(data: Mapping[str, Any] | None) -> MergedAdapter | None:
+    if data is None:
+        return None
+    if not all(isinstance(value, str) for value in data.values()):
+        message = f"adapter {str(data)[:80]} is not text"
+        raise ValueError(message)
+    return MergedAdapter(**data)
 
 
 def _fields(manifest: SplitManifest) -> dict[str, Any]:

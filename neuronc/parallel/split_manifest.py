@@ -13,7 +13,7 @@ from pathlib import Path
 
 from neuronc.checkpoint.digest import FileDigest, sha256_file
 from neuronc.checkpoint.paths import contained_file, read_json_object, writing
-from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.checkpoint.tensor_info import MergedAdapter, TensorInfo
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
 from neuronc.parallel.layouts.names import Layout, find_rank_paths
@@ -56,6 +56,7 @@ class SplitManifest:
         layout: How the weight files are laid out.
         left_out: Tensors of the checkpoint that are no parameters of the model.
         linked: Where the weights lie in the checkpoint; None where the folder holds them.
+        adapter: The LoRA adapter that was merged into the source's tensors.
     """
 
     source: str
@@ -67,6 +68,7 @@ class SplitManifest:
     layout: Layout = "neuronc"
     left_out: tuple[str, ...] = ()
     linked: LinkedWeights | None = None
+    adapter: MergedAdapter | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

