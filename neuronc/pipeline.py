@@ -88,6 +88,7 @@ def split(
             tp=recipe.tp,
             dtype=recipe.dtype,
             layout=layout,
+            quantize=recipe.quantize,
             progress=progress,
         )
 

@@ -23,6 +23,7 @@ from neuronc.cli.options import (
     OverwriteFlag,
     PoolingOption,
     PrefillBucketsOption,
+    QuantizeOption,
     QuietFlag,
     RevisionOption,
     TargetOption,
@@ -35,7 +36,7 @@ from neuronc.cli.output import Report
 
 _RECIPE = (
     "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
-    "pooling", "normalize", "dtype", "target", "lnc", "revision", "out",
+    "pooling", "normalize", "dtype", "quantize", "target", "lnc", "revision", "out",
 )  # fmt: skip
 
 LncOption = Annotated[
@@ -99,6 +100,7 @@ class BuildFlags:
     pooling: PoolingOption = None
     normalize: NormalizeOption = None
     dtype: DtypeOption = None
+    quantize: QuantizeOption = None
     target: TargetOption = None
     revision: RevisionOption = None
     no_verify: NoVerifyFlag = False

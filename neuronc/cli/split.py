@@ -13,6 +13,7 @@ from neuronc.cli.options import (
     JsonFlag,
     OutOption,
     OverwriteFlag,
+    QuantizeOption,
     QuietFlag,
     RevisionOption,
     TpOption,
@@ -40,6 +41,7 @@ def split(
     out: OutOption = None,
     tp: TpOption = None,
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     layout: Annotated[
         Layout,
         typer.Option(
@@ -56,7 +58,12 @@ def split(
     from neuronc.cli.progress import make_progress
 
     recipe = merge_flags(
-        Recipe(checkpoint=checkpoint), tp=tp, dtype=dtype, revision=revision, out=out
+        Recipe(checkpoint=checkpoint),
+        tp=tp,
+        dtype=dtype,
+        quantize=quantize,
+        revision=revision,
+        out=out,
     )
     folder = require_out(recipe.out)
     manifest = pipeline.split(
@@ -95,7 +102,8 @@ def _describe_ranks(manifest: "SplitManifest") -> str:
     sizes = bytes_per_rank(manifest)
     if manifest.layout == "transformers-neuronx":
         return f"not split, {manifest.dtype}, {sizes[0] / 1e6:.1f} MB"
-    return f"tp={manifest.tp}, {manifest.dtype}, {max(sizes) / 1e6:.1f} MB each"
+    stored = ", ".join(filter(None, (manifest.dtype, manifest.quantize)))
+    return f"tp={manifest.tp}, {stored}, {max(sizes) / 1e6:.1f} MB each"
 
 
 def _summed_up(paths: Iterable[str]) -> list[str]:
@@ -127,6 +135,7 @@ def describe_split(manifest: "SplitManifest") -> dict[str, object]:
         "source": manifest.source,
         "tp": manifest.tp,
         "dtype": manifest.dtype,
+        "quantize": manifest.quantize,
         "tensors": len(manifest.tensors),
         "bytes_per_rank": bytes_per_rank(manifest),
         "padding": {

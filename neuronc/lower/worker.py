@@ -77,7 +77,8 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     from neuronc.trace.trace_program import trace_program
 
     config = read_model_config(job["config"], source=str(job["source"]))  # type: ignore[arg-type]
-    plan = plan_parallelism(config, _shapes(job), int(str(job["tp"])))
+    quantize = None if job["quantize"] is None else str(job["quantize"])
+    plan = plan_parallelism(config, _shapes(job), int(str(job["tp"])), quantize=quantize)
     dump = IRDump(Path(str(job["dump_ir"])) if job["dump_ir"] else None)
     spec = ProgramSpec(**job["spec"])  # type: ignore[arg-type]
     _say("tracing")

@@ -19,7 +19,7 @@ def cut_shard(tensor: Array, rule: ParamRule, rank: int) -> Array:
         index: list[slice] = [slice(None)] * tensor.ndim
         if piece.start is None:
             shape = (*tensor.shape[: rule.dim], piece.length, *tensor.shape[rule.dim + 1 :])
-            parts.append(np.zeros(shape, dtype=tensor.dtype))
+            parts.append(np.full(shape, rule.padding, dtype=tensor.dtype))
         else:
             index[rule.dim] = slice(piece.start, piece.start + piece.length)
             parts.append(tensor[tuple(index)])

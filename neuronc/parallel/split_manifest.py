@@ -17,7 +17,9 @@ from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
 from neuronc.parallel.layouts.names import LAYOUTS, Layout, rank_path, weight_paths
+from neuronc.parallel.quantize import SCHEMES
 from neuronc.parallel.rules import ParamRule, Piece, is_layout
+from neuronc.parallel.stored import StoredTensor, scale_name, stored_tensors
 
 SPLIT_FORMAT = 1
 SPLIT_FILE = "split.json"
@@ -34,10 +36,15 @@ class FileDigest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitTensor:
-    """One parameter: its layout and the sha256 of the whole tensor's bytes in the split's dtype."""
+    """One parameter: its layout and the sha256 of the whole tensor's bytes as they are stored.
+
+    A weight is quantised where its rule has a ``channel_dim``; ``scale_sha256`` is then of its
+    scales ``[channels]`` f32, which the rank files hold as ``NAME_scale``.
+    """
 
     rule: ParamRule
     sha256: str
+    scale_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +55,12 @@ class SplitManifest:
         source: The checkpoint as the user named it; for a local path its last part only, so that
             the same split on another machine has the same digest.
         tp: Number of ranks.
-        dtype: Element type of all tensors.
+        dtype: Element type of all tensors that are not quantised.
         tensors: By parameter name, in file order.
         files: Every file of the folder but ``split.json``.
         padding: What padding and replication cost.
         layout: How the weight files are laid out.
+        quantize: How weights are quantised, a key of `neuronc.parallel.quantize.SCHEMES`.
     """
 
     source: str
@@ -62,6 +70,13 @@ class SplitManifest:
     files: tuple[FileDigest, ...]
     padding: PaddingCost
     layout: Layout = "neuronc"
+    quantize: str | None = None
+
+    @property
+    def stored(self) -> list[StoredTensor]:
+        """What every rank file holds."""
+        rules = [tensor.rule for tensor in self.tensors.values()]
+        return stored_tensors(rules, dtype=self.dtype, scheme=self.quantize)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -87,10 +102,11 @@ def write_split_manifest(manifest: SplitManifest, folder: Path) -> None:
         "source": manifest.source,
         "tp": manifest.tp,
         "dtype": manifest.dtype,
+        **({} if manifest.quantize is None else {"quantize": manifest.quantize}),
         "padding": asdict(manifest.padding),
         "files": [asdict(file) for file in manifest.files],
         "tensors": {
-            name: {**_rule_to_dict(t.rule), "sha256": t.sha256}
+            name: {**_rule_to_dict(t.rule), "sha256": t.sha256, **_scale_to_dict(t)}
             for name, t in manifest.tensors.items()
         },
     }
@@ -137,7 +153,24 @@ def read_split_manifest(folder: Path, *, layout: Layout = "neuronc") -> SplitMan
     for name, tensor in manifest.tensors.items():
         if not is_layout(tensor.rule, manifest.tp):
             raise _damaged(path, f"tensor {name!r} is laid out as {str(tensor.rule)[:200]}")
+    _check_quantized(path, manifest)
     return manifest
+
+
+def _check_quantized(path: Path, manifest: SplitManifest) -> None:
+    """Scheme, channel dims and scales go together, and no scale has a parameter's name."""
+    scheme = manifest.quantize
+    is_known = isinstance(scheme, str) and scheme in SCHEMES and manifest.layout == "neuronc"
+    if scheme is not None and not is_known:
+        raise _damaged(path, f"{manifest.layout} weights cannot be quantised as {str(scheme)[:80]}")
+    found = {n: t for n, t in manifest.tensors.items() if t.rule.channel_dim is not None}
+    if bool(found) != (scheme is not None):
+        raise _damaged(path, f"quantize is {scheme}, and {len(found)} weights are quantised")
+    for name, tensor in manifest.tensors.items():
+        if isinstance(tensor.scale_sha256, str) != (name in found):
+            raise _damaged(path, f"tensor {name!r} has scales {tensor.scale_sha256!r}")
+        if name in found and scale_name(name) in manifest.tensors:
+            raise _damaged(path, f"{scale_name(name)!r} is a parameter and a scale")
 
 
 def _damaged(path: Path, what: str) -> InputError:
@@ -194,6 +227,7 @@ def _manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
         source=str(data["source"]),
         tp=data["tp"],
         dtype=DTYPES[data["dtype"]].name,
+        quantize=data.get("quantize"),
         padding=padding,
         files=tuple(
             FileDigest(path=str(f["path"]), size_bytes=f["size_bytes"], sha256=f["sha256"])
@@ -208,12 +242,23 @@ def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:
     return {"role": rule.role, "shape": list(rule.shape), "dim": rule.dim, "ranks": ranks}
 
 
+def _scale_to_dict(tensor: SplitTensor) -> dict[str, Any]:
+    if tensor.rule.channel_dim is None:
+        return {}
+    return {"channel_dim": tensor.rule.channel_dim, "scale_sha256": tensor.scale_sha256}
+
+
 def _tensor_from_dict(name: str, data: Mapping[str, Any]) -> SplitTensor:
     ranks = tuple(
         tuple(Piece(start=start, length=length) for start, length in pieces)
         for pieces in data["ranks"]
     )
     rule = ParamRule(
-        name=name, role=data["role"], shape=tuple(data["shape"]), dim=data["dim"], ranks=ranks
+        name=name,
+        role=data["role"],
+        shape=tuple(data["shape"]),
+        dim=data["dim"],
+        ranks=ranks,
+        channel_dim=data.get("channel_dim"),
     )
-    return SplitTensor(rule=rule, sha256=data["sha256"])
+    return SplitTensor(rule=rule, sha256=data["sha256"], scale_sha256=data.get("scale_sha256"))

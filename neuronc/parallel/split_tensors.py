@@ -1,6 +1,6 @@
 """Apply a parallel plan: checkpoint in, the weight files of a layout out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from neuronc.parallel.layouts.parameter_files import state_dict_keys, write_para
 from neuronc.parallel.model_names import named_as_model
 from neuronc.parallel.model_tensors import check_complete, model_tensors
 from neuronc.parallel.plan import ParallelPlan, plan_parallelism
+from neuronc.parallel.rules import ParamRule
 from neuronc.parallel.shards import cut_shard
 from neuronc.parallel.split_manifest import (
     FileDigest,
@@ -31,6 +32,7 @@ from neuronc.parallel.split_manifest import (
     SplitTensor,
     write_split_manifest,
 )
+from neuronc.parallel.stored import scale_name, store, stored_tensors
 from neuronc.progress import SILENT, Progress
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +45,7 @@ def split_checkpoint(
     tp: int,
     dtype: str,
     layout: Layout = "neuronc",
+    quantize: str | None = None,
     progress: Progress = SILENT,
 ) -> SplitManifest:
     """Write ``checkpoint``'s weights, config and tokenizer into the existing folder ``out_dir``.
@@ -57,6 +60,8 @@ def split_checkpoint(
         tp: Number of ranks.
         dtype: ``auto`` keeps the checkpoint's own element type.
         layout: Which files to write.
+        quantize: How to store the weights of linear layers, a key of
+            `neuronc.parallel.quantize.SCHEMES`; None stores them in ``dtype``.
         progress: Told of every tensor.
 
     Raises:
@@ -65,14 +70,14 @@ def split_checkpoint(
         PlanError: a dim cannot be split over ``tp`` ranks, or the disk is full.
         UsageError: ``dtype`` or ``tp`` is none, or ``layout`` is not made for ``tp`` ranks.
     """
-    _check_layout(layout, tp)
+    _check_layout(layout, tp, quantize)
     config = read_model_config(checkpoint.config, source=checkpoint.source)
     checkpoint = named_as_model(checkpoint, config)
     infos = model_tensors(checkpoint, config)
     element = resolve_dtype(infos, dtype, source=checkpoint.source)
-    plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp)
+    plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp, quantize=quantize)
     check_complete(infos, config, source=checkpoint.source)
-    read = partial(_read_as, checkpoint, element)
+    read = partial(_read_as, checkpoint, element, plan.rules)
     if layout == "transformers-neuronx":
         keys = state_dict_keys(plan.rules, is_tied=config.tie_word_embeddings)
         digests, files = write_parameter_files(out_dir, plan, keys, read, element, progress)
@@ -83,21 +88,28 @@ def split_checkpoint(
         source=portable_source(checkpoint.source),
         tp=tp,
         dtype=element.name,
-        tensors={n: SplitTensor(rule=r, sha256=digests[n]) for n, r in plan.rules.items()},
+        tensors={
+            n: SplitTensor(rule=r, sha256=digests[n], scale_sha256=digests.get(scale_name(n)))
+            for n, r in plan.rules.items()
+        },
         files=(*files, *_write_companions(checkpoint, out_dir, plan, element, layout, progress)),
         padding=padding_cost(plan),
+        quantize=quantize,
     )
     write_split_manifest(manifest, out_dir)
     return manifest
 
 
-def _check_layout(layout: Layout, tp: int) -> None:
+def _check_layout(layout: Layout, tp: int, quantize: str | None) -> None:
     if layout not in LAYOUTS:
         message = f"expected layout {', '.join(LAYOUTS)}; found {layout!r}"
         raise UsageError(message, hint="choose one with --layout")
     if layout == "transformers-neuronx" and tp != 1:
         message = f"layout {layout} holds whole tensors; it cannot be split over tp={tp} ranks"
         raise UsageError(message, hint="leave out --tp, or choose another --layout")
+    if layout != "neuronc" and quantize is not None:
+        message = f"layout {layout} has no form for --quantize {quantize}: it has no scales"
+        raise UsageError(message, hint="leave out --quantize, or use --layout neuronc")
 
 
 def _write_companions(
@@ -147,8 +159,8 @@ def _write_ranks(
 ) -> tuple[dict[str, str], list[FileDigest]]:
     """Write the rank files; the sha256 of every whole tensor, and what the files are."""
     infos = [
-        TensorInfo(name=name, shape=rule.rank_shape, dtype=element)
-        for name, rule in plan.rules.items()
+        TensorInfo(name=t.rule.name, shape=t.rule.rank_shape, dtype=DTYPES[t.dtype])
+        for t in stored_tensors(plan.rules.values(), dtype=element.name, scheme=plan.quantize)
     ]
     digests: dict[str, str] = {}
     paths = weight_paths(plan.tp, layout)
@@ -156,10 +168,10 @@ def _write_ranks(
     with ExitStack() as stack, progress.stage(title, total=len(infos), unit="tensors") as stage:
         writers = [_open_writer(stack, out_dir / path, infos) for path in paths]
         for name, rule in plan.rules.items():
-            whole = read(name)
-            digests[name] = digest_array(whole)
-            for rank, writer in enumerate(writers):
-                writer.write(name, cut_shard(whole, rule, rank))
+            for stored, whole, own_rule in store(read(name), rule, plan.quantize):
+                digests[stored] = digest_array(whole)
+                for rank, writer in enumerate(writers):
+                    writer.write(stored, cut_shard(whole, own_rule, rank))
             stage.advance(note=name)
         written = zip(paths, [writer.close() for writer in writers], strict=True)
     return digests, [
@@ -173,8 +185,12 @@ def _open_writer(stack: ExitStack, path: Path, infos: list[TensorInfo]) -> Safet
     return stack.enter_context(SafetensorsWriter(path, infos))
 
 
-def _read_as(checkpoint: Checkpoint, element: Dtype, name: str) -> Array:
+def _read_as(
+    checkpoint: Checkpoint, element: Dtype, rules: Mapping[str, ParamRule], name: str
+) -> Array:
     array = checkpoint.reader.read(name)
+    if rules[name].channel_dim is not None:  # quantised from what the checkpoint has, rounded once
+        return array
     wanted = numpy_dtype(element)
     if array.dtype == wanted:
         return np.ascontiguousarray(array).reshape(array.shape)  # a scalar would get a dim

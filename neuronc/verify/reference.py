@@ -19,19 +19,41 @@ from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safete
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import InputError, VerificationError
 from neuronc.families.model_config import ModelConfig
+from neuronc.parallel.quantize import dequantize
+from neuronc.parallel.rules import ParamRule
 from neuronc.parallel.shards import is_cut_into, join_shards
 from neuronc.parallel.split_manifest import SplitManifest, rank_file
+from neuronc.parallel.stored import scale_rule, store
 
 Array = np.ndarray[Any, Any]
 ReadTensor = Callable[[str], Array]
 
 
 def from_checkpoint(checkpoint: Checkpoint, split: SplitManifest) -> ReadTensor:
-    """Tensors as the checkpoint has them, rounded to the split's dtype."""
+    """Tensors as the checkpoint has them, rounded to the split's dtype.
+
+    Those that the split quantises are quantised again, and come back as f32.
+    """
     element = numpy_dtype(DTYPES[split.dtype])
 
     def read(name: str) -> Array:
-        return np.asarray(checkpoint.reader.read(name)).astype(element)
+        own, rule = np.asarray(checkpoint.reader.read(name)), split.tensors[name].rule
+        if rule.channel_dim is None:
+            return own.astype(element)
+        (_, stored, _), (_, scales, _) = store(own, rule, split.quantize)
+        return dequantize(stored, scales, rule.channel_dim)
+
+    return read
+
+
+def unquantized(checkpoint: Checkpoint, split: SplitManifest) -> ReadTensor:
+    """As `from_checkpoint`, with the checkpoint's own values, in f32, of what is quantised."""
+    element = numpy_dtype(DTYPES[split.dtype])
+
+    def read(name: str) -> Array:
+        is_quantized = split.tensors[name].rule.channel_dim is not None
+        wanted = np.dtype(np.float32) if is_quantized else element
+        return np.asarray(checkpoint.reader.read(name)).astype(wanted)
 
     return read
 
@@ -40,7 +62,7 @@ def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
     """Tensors put together from the rank files, each compared with the checkpoint's digest.
 
     The digest was taken of the whole tensor when it was split, so a wrong shard, or shards of two
-    ranks changed for each other, cannot pass as the original.
+    ranks changed for each other, cannot pass as the original. Quantised ones come back as f32.
     """
     readers = [
         SafetensorsReader(
@@ -51,10 +73,17 @@ def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
 
     def read(name: str) -> Array:
         tensor = split.tensors[name]
-        shards = [np.asarray(reader.read(name)) for reader in readers]
-        whole = join_shards(shards, tensor.rule)
-        if not is_cut_into(whole, shards, tensor.rule) or digest_array(whole) != tensor.sha256:
-            message = f"{name!r} put together from the rank shards is not the checkpoint's tensor"
+        whole = join(tensor.rule, tensor.sha256)
+        if tensor.rule.channel_dim is None:
+            return whole
+        scales = join(scale_rule(tensor.rule), tensor.scale_sha256)
+        return dequantize(whole, scales, tensor.rule.channel_dim)
+
+    def join(rule: ParamRule, sha256: str | None) -> Array:
+        shards = [np.asarray(reader.read(rule.name)) for reader in readers]
+        whole = join_shards(shards, rule)
+        if not is_cut_into(whole, shards, rule) or digest_array(whole) != sha256:
+            message = f"{rule.name!r} put together from the rank shards is not the checkpoint's tensor"
             raise VerificationError(message, hint="split the checkpoint again")
         return whole
 
