@@ -9,7 +9,7 @@ from neuronc.cli.build_flags import BuildFlags, takes_build_flags
 from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.cli.split import describe_padding, describe_split
-from neuronc.cli.verify import describe_verification
+from neuronc.cli.verify import describe_cost, describe_verification
 from neuronc.recipe import Recipe, load_recipe, merge_flags
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str
         "digest": manifest.digest[:16],
         "took": took,
         "verification": describe_verification(manifest.verification),
+        **describe_cost(manifest.verification),
     }
 
 

@@ -83,7 +83,9 @@ def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
         shards = [np.asarray(reader.read(rule.name)) for reader in readers]
         whole = join_shards(shards, rule)
         if not is_cut_into(whole, shards, rule) or digest_array(whole) != sha256:
-            message = f"{rule.name!r} put together from the rank shards is not the checkpoint's tensor"
+            message = (
+                f"{rule.name!r} put together from the rank shards is not the checkpoint's tensor"
+            )
             raise VerificationError(message, hint="split the checkpoint again")
         return whole
 
