@@ -77,6 +77,15 @@ DTYPES: dict[str, Dtype] = {
             eps=2.0**-10,
         ),
         Dtype(
+            name="f8e4m3fn",
+            safetensors="F8_E4M3",
+            numpy="float8_e4m3fn",
+            torch="float8_e4m3fn",
+            mlir="f8E4M3FN",
+            size_bytes=1,
+            eps=2.0**-3,
+        ),
+        Dtype(
             name="i64", safetensors="I64", numpy="int64", torch="int64", mlir="i64", size_bytes=8
         ),
         Dtype(
@@ -92,7 +101,7 @@ DTYPES: dict[str, Dtype] = {
         ),
     )
 }
-"""Bit-exact float8 types are left out until a target and a test need them."""
+"""Of the 8-bit floats only what quantised weights are stored in; see `neuronc.parallel.quantize`."""
 
 COMPUTE_DTYPES = ("f32", "bf16", "f16")
 """What ``--dtype`` accepts besides ``auto``."""
@@ -119,13 +128,13 @@ def from_torch(name: str, *, subject: str) -> Dtype:
 
 
 def numpy_dtype(dtype: Dtype) -> "np.dtype[Any]":
-    """The numpy dtype; bf16 comes from ml_dtypes, which is imported only for it."""
+    """The numpy dtype; bf16 and f8e4m3fn come from ml_dtypes, which is imported only for them."""
     import numpy as np
 
-    if dtype.name == "bf16":
+    if dtype.name in ("bf16", "f8e4m3fn"):
         import ml_dtypes
 
-        bf16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bf16
+        extension: np.dtype[Any] = np.dtype(getattr(ml_dtypes, dtype.numpy))
+        return extension
     plain: np.dtype[Any] = np.dtype(getattr(np, dtype.numpy))
     return plain

@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuronc.artifact.atomic import atomic_folder, check_output, resumable_folder
 from neuronc.artifact.contents import make_manifest
@@ -94,6 +94,7 @@ def split(
             tp=recipe.tp,
             dtype=recipe.dtype,
             options=options,
+            quantize=recipe.quantize,
             resumable=True,
             progress=progress,
         )
@@ -300,13 +301,23 @@ def _record_verification(
     from neuronc.verify.verify import failure, verify_artifact
 
     found = verify_artifact(folder, checkpoint=checkpoint, on=on, progress=progress)
-    manifest = replace(read_manifest(folder), verification=found.to_dict())
+    there = read_manifest(folder)
+    manifest = replace(there, verification=_with_known_cost(found.to_dict(), there))
     if manifest.neuron is not None and found.target == manifest.target:
         proven = {**manifest.neuron, "hardware": "verified on a Neuron device"}
         manifest = replace(manifest, neuron=proven)
     if os.access(folder, os.W_OK):
         write_manifest(manifest, folder)
     return manifest, failure(found, "the artifact")
+
+
+def _with_known_cost(found: dict[str, Any], there: Manifest) -> dict[str, Any]:
+    """``found`` with what quantisation was measured to cost before: the weights are the same."""
+    before = there.verification or {}
+    known = before.get("quantization") if before.get("passed") else None
+    if known is not None and found["quantization"]["cost"] is None:
+        return {**found, "quantization": known}
+    return found
 
 
 def _split_in(weights_dir: Path) -> SplitManifest | None:

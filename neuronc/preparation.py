@@ -89,6 +89,7 @@ def job_of(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None)
         source=source.name,
         shapes=source.shapes,
         dtype=source.dtype,
+        quantize=source.quantize,
         target=target,
         make_executable=source.has_weights,  # without weights there is nothing to run on the CPU
         dump_ir=None if dump_ir is None else str(dump_ir / spec.name),

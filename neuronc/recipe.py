@@ -13,6 +13,7 @@ from neuronc.errors import InputError, UsageError
 DtypeChoice = Literal["auto", "f32", "bf16", "f16"]
 TaskChoice = Literal["auto", "generate", "embed"]
 PoolingChoice = Literal["mean", "cls"]
+QuantizeChoice = Literal["int8", "fp8_e4m3"]
 TargetName = Literal["cpu", "inf2", "trn1", "trn1n", "trn2", "trn3"]
 Place = Literal["target", "cpu"]
 """Where to run: on what an artifact was compiled for, or its programs on this machine's CPU."""
@@ -21,6 +22,7 @@ DTYPE_CHOICES: tuple[str, ...] = get_args(DtypeChoice)
 TARGET_NAMES: tuple[str, ...] = get_args(TargetName)
 TASK_CHOICES: tuple[str, ...] = get_args(TaskChoice)
 POOLING_CHOICES: tuple[str | None, ...] = (*get_args(PoolingChoice), None)
+QUANTIZE_CHOICES: tuple[str | None, ...] = (*get_args(QuantizeChoice), None)
 
 _INTS = ("tp", "batch_size", "max_length", "lnc")
 _LARGEST = 2**31 - 1  # positions are i32
@@ -32,6 +34,7 @@ _CHOICES = {
     "target": TARGET_NAMES,
     "task": TASK_CHOICES,
     "pooling": POOLING_CHOICES,
+    "quantize": QUANTIZE_CHOICES,
 }
 _BOOLS = ("normalize",)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -56,6 +59,8 @@ class Recipe:
         pooling: One of `POOLING_CHOICES`; None leaves it to the checkpoint.
         normalize: Whether embeddings have length 1; None leaves it to the checkpoint.
         dtype: One of `DTYPE_CHOICES`.
+        quantize: One of `QUANTIZE_CHOICES`: how the weights of linear layers are stored; None
+            stores them in ``dtype``, or leaves it to a split folder.
         target: One of `TARGET_NAMES`.
         lnc: Logical core size of a Neuron target; None is the target's own.
         cc_args: Arguments for neuronx-cc, verbatim, after neuronc's own.
@@ -75,6 +80,7 @@ class Recipe:
     pooling: str | None = None
     normalize: bool | None = None
     dtype: str = "auto"
+    quantize: str | None = None
     target: str = "cpu"
     lnc: int | None = None
     cc_args: tuple[str, ...] = ()

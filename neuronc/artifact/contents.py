@@ -50,6 +50,7 @@ def make_manifest(
         batch_size=recipe.batch_size,
         max_length=specs[0].max_length,
         dtype=source.dtype,
+        quantize=source.quantize,
         target=recipe.target,
         programs=programs,
         tool_versions=tool_versions(),

@@ -58,6 +58,8 @@ class Manifest:
         batch_size: Slots.
         max_length: Cache positions per slot.
         dtype: Element type of weights and arithmetic.
+        quantize: How the weights of linear layers are quantised, a key of
+            `neuronc.parallel.quantize.SCHEMES`; None where none is.
         target: What the programs were compiled for.
         programs: Prefill first, small buckets first; or embed alone.
         tool_versions: Versions of what made the programs.
@@ -79,6 +81,7 @@ class Manifest:
     tool_versions: Mapping[str, str | None]
     host: Mapping[str, Any]
     files: tuple[FileDigest, ...]
+    quantize: str | None = None
     neuron: Mapping[str, Any] | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
     verification: Mapping[str, Any] | None = None
@@ -196,6 +199,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
         "decode_buckets": list(manifest.decode_buckets),
         **({"embed_buckets": list(manifest.embed_buckets)} if manifest.embeds else {}),
         "dtype": manifest.dtype,
+        **({} if manifest.quantize is None else {"quantize": manifest.quantize}),
         "target": manifest.target,
         "tool_versions": dict(manifest.tool_versions),
         "host": dict(manifest.host),
@@ -227,6 +231,7 @@ def _from_dict(data: Mapping[str, Any]) -> Manifest:
         batch_size=data["batch_size"],
         max_length=data["max_length"],
         dtype=data["dtype"],
+        quantize=data.get("quantize"),
         target=data["target"],
         programs=programs,
         tool_versions=data["tool_versions"],

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from neuronc.checkpoint.paths import check_listed_paths
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES
-from neuronc.recipe import TARGET_NAMES
+from neuronc.parallel.quantize import SCHEMES
+from neuronc.recipe import QUANTIZE_CHOICES, TARGET_NAMES
 from neuronc.targets.neuron.chips import NEURON_TARGETS
 from neuronc.targets.neuron.compiler.command import are_args_of, is_plain_word
 from neuronc.trace.program_spec import PHASES, TensorSpec
@@ -33,6 +34,9 @@ def check_manifest(manifest: "Manifest") -> None:
     for name, choices in (("dtype", COMPUTE_DTYPES), ("target", TARGET_NAMES)):
         value = getattr(manifest, name)
         _check(isinstance(value, str) and value in choices, name, value)
+    quantize = manifest.quantize
+    _check(quantize is None or isinstance(quantize, str), "quantize", quantize)
+    _check(quantize in QUANTIZE_CHOICES, "quantize", quantize)
     for name in ("model", "tool_versions", "host", "request"):
         value = getattr(manifest, name)
         _check(isinstance(value, dict), name, value)
@@ -96,6 +100,10 @@ def _check_together(manifest: "Manifest") -> None:
     _check(buckets[-1][-1] == manifest.max_length, "max_length", manifest.max_length)
     kept = [[t for t in entry.signature.inputs if t.kind != "data"] for entry in manifest.programs]
     _check(kept.count(kept[0]) == len(kept), "inputs", "weights that differ between programs")
+    weights = {t.dtype for entry in manifest.programs for t in entry.signature.inputs}
+    narrow = weights & {scheme.dtype for scheme in SCHEMES.values()}
+    told = set() if manifest.quantize is None else {SCHEMES[manifest.quantize].dtype}
+    _check(narrow == told, "quantize", manifest.quantize)
     check_listed_paths([file.path for file in manifest.files])
 
 

@@ -21,7 +21,12 @@ from neuronc.artifact.manifest import (
 )
 from neuronc.errors import InputError
 from neuronc.lower.program_files import COMPILED, NEURON_HLO, SIGNATURE
-from neuronc.parallel.split_manifest import SPLIT_FILE, check_files, read_split_manifest
+from neuronc.parallel.split_manifest import (
+    SPLIT_FILE,
+    SplitManifest,
+    check_files,
+    read_split_manifest,
+)
 from neuronc.progress import SILENT, Progress
 from neuronc.targets.neuron.compiler.command import (
     CompilerArgs,
@@ -170,12 +175,13 @@ def _kept_of_bundle(bundle: Path, manifest: Manifest) -> list[str]:
 def _put_weights(source: Path, destination: Path, manifest: Manifest) -> Manifest:
     """Link a split folder in, if it is one of this model for these ranks; forget old digests."""
     split = read_split_manifest(source)
-    asked = (manifest.tp, manifest.dtype, _rank_shapes(manifest.programs[0]))
-    shapes = {name: tensor.rule.rank_shape for name, tensor in split.tensors.items()}
-    if (split.tp, split.dtype, shapes) != asked:
+    asked = (manifest.tp, manifest.dtype, _rank_tensors(manifest.programs[0]))
+    tensors = {t.rule.name: (t.rule.rank_shape, t.dtype) for t in split.stored}
+    if (split.tp, split.dtype, tensors) != asked:
         message = (
-            f"{source} holds {len(shapes)} tensors for tp={split.tp}, {split.dtype}; the bundle's"
-            f" programs take {len(asked[2])} tensors for tp={manifest.tp}, {manifest.dtype}"
+            f"{source} holds {len(tensors)} tensors for tp={split.tp}, {_of_dtypes(split)}; the"
+            f" bundle's programs take {len(asked[2])} tensors for tp={manifest.tp},"
+            f" {_of_dtypes(manifest)}"
         )
         raise InputError(message, hint="split the checkpoint the bundle was lowered from")
     check_files(source, split.files)
@@ -186,8 +192,12 @@ def _put_weights(source: Path, destination: Path, manifest: Manifest) -> Manifes
     return replace(manifest, files=kept, verification=None)  # it was of other weights
 
 
-def _rank_shapes(entry: ProgramEntry) -> dict[str, tuple[int, ...]]:
-    return {t.name: t.shape for t in entry.signature.inputs if t.kind == "weight"}
+def _rank_tensors(entry: ProgramEntry) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {t.name: (t.shape, t.dtype) for t in entry.signature.inputs if t.kind == "weight"}
+
+
+def _of_dtypes(weights: Manifest | SplitManifest) -> str:
+    return ", ".join(filter(None, (weights.dtype, weights.quantize)))
 
 
 def _flags_of(manifest: Manifest) -> CompilerArgs:

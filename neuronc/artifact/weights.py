@@ -44,6 +44,7 @@ class Source:
         config: Its config.json.
         tp: Number of ranks.
         dtype: Element type of weights and arithmetic.
+        quantize: How weights are quantised, a key of `neuronc.parallel.quantize.SCHEMES`.
         shapes: Whole shape of every parameter; None where there is only a config.
         checkpoint: Opened checkpoint, where there is one.
         config_only: Opened config, where that is all.
@@ -55,6 +56,7 @@ class Source:
     config: ModelConfig
     tp: int
     dtype: str
+    quantize: str | None = None
     shapes: Mapping[str, tuple[int, ...]] | None = None
     checkpoint: Checkpoint | None = None
     config_only: ConfigOnly | None = None
@@ -77,7 +79,7 @@ class Source:
         if self.shapes is None and self.config.family.why_not:
             return None
         shapes = config_shapes(self.config) if self.shapes is None else self.shapes
-        return plan_parallelism(self.config, shapes, self.tp)
+        return plan_parallelism(self.config, shapes, self.tp, quantize=self.quantize)
 
 
 def is_split_folder(source: str) -> bool:
@@ -119,6 +121,7 @@ def open_source(recipe: Recipe, *, lower_only: bool, config_only: bool) -> Sourc
         config=config,
         tp=recipe.tp,
         dtype=resolve_dtype(infos, recipe.dtype, source=checkpoint.source).name,
+        quantize=recipe.quantize,
         shapes={name: info.shape for name, info in infos.items()},
         checkpoint=checkpoint,
     )
@@ -160,7 +163,12 @@ def put_weights(source: Source, weights_dir: Path, progress: Progress) -> SplitM
     if source.checkpoint is None:  # a Source has one of the three
         raise AssertionError
     return split_checkpoint(
-        source.checkpoint, weights_dir, tp=source.tp, dtype=source.dtype, progress=progress
+        source.checkpoint,
+        weights_dir,
+        tp=source.tp,
+        dtype=source.dtype,
+        quantize=source.quantize,
+        progress=progress,
     )
 
 
@@ -180,12 +188,17 @@ def _split_source(recipe: Recipe) -> Source:
         )
         hint = f"pass --tp {split.tp} and no --dtype, or split the checkpoint again"
         raise PlanError(message, hint=hint)
+    if recipe.quantize not in (None, split.quantize):
+        message = f"{folder} holds {split.quantize or split.dtype} weights"
+        message += f"; asked for quantize {recipe.quantize}"
+        raise PlanError(message, hint="pass no --quantize, or split the checkpoint again with it")
     config = read_model_config(read_config(folder), source=split.source)
     return Source(
         name=split.source,
         config=config,
         tp=split.tp,
         dtype=split.dtype,
+        quantize=split.quantize,
         shapes={name: tuple(shape) for name, shape in split.shapes.items()},
         split=split,
         folder=folder,
@@ -202,5 +215,6 @@ def _config_source(recipe: Recipe) -> Source:
         config=read_model_config(found.config, source=name),
         tp=recipe.tp,
         dtype=declared_dtype(found).name if recipe.dtype == "auto" else recipe.dtype,
+        quantize=recipe.quantize,
         config_only=found,
     )

@@ -9,7 +9,7 @@ from neuronc.cli.build_flags import BuildFlags, takes_build_flags
 from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.cli.split import describe_padding, describe_split
-from neuronc.cli.verify import describe_verification
+from neuronc.cli.verify import describe_cost, describe_verification
 from neuronc.recipe import Recipe, load_recipe, merge_flags
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def report_built(command: str, built: "Built") -> Report:
         "path": str(built.folder),
         "artifact_digest": manifest.digest,
         "target": manifest.target,
+        "quantize": manifest.quantize,
         "batch_size": manifest.batch_size,
         "max_length": manifest.max_length,
         "prefill_buckets": list(manifest.prefill_buckets),
@@ -96,6 +97,7 @@ def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str
     return {
         "bundle" if manifest.is_bundle else "artifact": str(folder),
         "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
+        **({} if manifest.quantize is None else {"weights of linear layers": manifest.quantize}),
         **neuron,
         "programs": ", ".join(program.name for program in manifest.programs),
         ("texts" if manifest.embeds else "slots"): (
@@ -104,6 +106,7 @@ def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str
         "digest": manifest.digest[:16],
         "took": took,
         "verification": describe_verification(manifest.verification),
+        **describe_cost(manifest.verification),
     }
 
 

@@ -24,6 +24,7 @@ from neuronc.cli.options import (
     OverwriteFlag,
     PoolingOption,
     PrefillBucketsOption,
+    QuantizeOption,
     QuietFlag,
     RevisionOption,
     TargetOption,
@@ -36,7 +37,7 @@ from neuronc.cli.output import Report
 
 _RECIPE = (
     "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
-    "pooling", "normalize", "dtype", "target", "lnc", "revision", "adapter", "out",
+    "pooling", "normalize", "dtype", "quantize", "target", "lnc", "revision", "adapter", "out",
 )  # fmt: skip
 
 LncOption = Annotated[
@@ -100,6 +101,7 @@ class BuildFlags:
     pooling: PoolingOption = None
     normalize: NormalizeOption = None
     dtype: DtypeOption = None
+    quantize: QuantizeOption = None
     target: TargetOption = None
     revision: RevisionOption = None
     adapter: AdapterOption = None

@@ -68,6 +68,7 @@ def _artifact(folder: Path) -> Found:
         "target": manifest.target,
         "tp": manifest.tp,
         "dtype": manifest.dtype,
+        "quantize": manifest.quantize,
         "batch_size": manifest.batch_size,
         "max_length": manifest.max_length,
         "programs": programs,

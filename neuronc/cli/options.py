@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from neuronc.errors import UsageError
-from neuronc.recipe import DtypeChoice, Place, PoolingChoice, TargetName, TaskChoice
+from neuronc.recipe import DtypeChoice, Place, PoolingChoice, QuantizeChoice, TargetName, TaskChoice
 
 
 class BucketList(tuple[int, ...]):
@@ -149,6 +149,12 @@ DecodeBucketsOption = Annotated[
 DtypeOption = Annotated[
     DtypeChoice | None,
     typer.Option("--dtype", help="Dtype of weights and arithmetic (default auto)."),
+]
+QuantizeOption = Annotated[
+    QuantizeChoice | None,
+    typer.Option(
+        "--quantize", help="Store linear layers' weights in 8 bits, a scale per output channel."
+    ),
 ]
 TargetOption = Annotated[
     TargetName | None, typer.Option("--target", help="What to compile for (default cpu).")

@@ -20,6 +20,7 @@ from neuronc.cli.options import (
     MaxFileSizeOption,
     OutOption,
     OverwriteFlag,
+    QuantizeOption,
     QuietFlag,
     RevisionOption,
     TpOption,
@@ -50,6 +51,7 @@ def split(
     out: OutOption = None,
     tp: TpOption = None,
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     layout: Annotated[
         Layout,
         typer.Option(
@@ -87,6 +89,7 @@ def split(
         Recipe(checkpoint=checkpoint),
         tp=tp,
         dtype=dtype,
+        quantize=quantize,
         revision=revision,
         adapter=adapter,
         out=out,
@@ -157,7 +160,8 @@ def _describe_ranks(manifest: "SplitManifest") -> str:
         return f"tp={manifest.tp}, {manifest.dtype}, linked to {len(manifest.linked.files)} files"
     if manifest.layout == "transformers-neuronx":
         return f"not split, {manifest.dtype}, {sizes[0] / 1e6:.1f} MB"
-    return f"tp={manifest.tp}, {manifest.dtype}, {max(sizes) / 1e6:.1f} MB each"
+    stored = ", ".join(filter(None, (manifest.dtype, manifest.quantize)))
+    return f"tp={manifest.tp}, {stored}, {max(sizes) / 1e6:.1f} MB each"
 
 
 def _summed_up(paths: Iterable[str]) -> list[str]:
@@ -195,6 +199,7 @@ def describe_split(manifest: "SplitManifest") -> dict[str, object]:
         **({} if adapter is None else {"adapter": asdict(adapter)}),
         "tp": manifest.tp,
         "dtype": manifest.dtype,
+        "quantize": manifest.quantize,
         "tensors": len(manifest.tensors),
         "bytes_per_rank": bytes_per_rank(manifest),
         "padding": {

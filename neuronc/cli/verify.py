@@ -86,6 +86,26 @@ def describe_verification(found: Mapping[str, Any] | None) -> str:
     return f"{verdict} on {place}: {error}, {agreement}"
 
 
+def describe_cost(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """What quantised weights cost in accuracy, for a summary; nothing where none are quantised."""
+    quantization = (found or {}).get("quantization")
+    if quantization is None:
+        return {}
+    cost, title = quantization["cost"], f"cost of {quantization['scheme']}"
+    if cost is None:
+        return {title: "not measured: pass --checkpoint to neuronc verify"}
+    agreement = (
+        f"cosine similarity at least {cost['min_cosine']:.6f} over {cost['num_rows']} embeddings"
+        if cost["top1_agreement"] is None
+        else f"KL divergence {cost['mean_kl']:.3g} nats (max {cost['max_kl']:.3g}), top-1"
+        f" agreement {cost['top1_agreement']:.1%} over {cost['num_rows']} logits rows"
+    )
+    error = (
+        f"relative error {cost['mean_relative_error']:.2g} (max {cost['max_relative_error']:.2g})"
+    )
+    return {title: f"{error}, {agreement}"}
+
+
 def draw_verification(console: Any, found: Mapping[str, Any]) -> None:
     """The numbers, overall and of each program."""
     from neuronc.bench.report import headline
@@ -102,6 +122,7 @@ def draw_verification(console: Any, found: Mapping[str, Any]) -> None:
         ),
         **_of_dtype(found),
         **_agreement(found),
+        **describe_cost(found),
         "first divergence": str(found["first_divergence"] or "none"),
     }
     draw_pairs(console, pairs)

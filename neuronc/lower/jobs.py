@@ -34,6 +34,7 @@ class ProgramJob:
         shapes: Whole shape of every parameter; None where there is no checkpoint: they then
             follow from ``config``.
         dtype: Element type of weights and arithmetic.
+        quantize: How weights are quantised, a key of `neuronc.parallel.quantize.SCHEMES`.
         target: A Neuron target's program is legalised for neuronx-cc as well.
         make_executable: Whether XLA:CPU compiles it.
         taps: Whether it gives out what every layer does.
@@ -48,6 +49,7 @@ class ProgramJob:
     source: str = ""
     shapes: Mapping[str, Sequence[int]] | None = None
     dtype: str = ""
+    quantize: str | None = None
     target: str = "cpu"
     make_executable: bool = True
     taps: bool = False

@@ -77,7 +77,8 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     from neuronc.trace.trace_program import trace_program
 
     config = read_model_config(job["config"], source=str(job["source"]))  # type: ignore[arg-type]
-    plan = plan_parallelism(config, _shapes(job), int(str(job["tp"])))
+    quantize = None if job["quantize"] is None else str(job["quantize"])
+    plan = plan_parallelism(config, _shapes(job), int(str(job["tp"])), quantize=quantize)
     dump = IRDump(Path(str(job["dump_ir"])) if job["dump_ir"] else None)
     spec = ProgramSpec(**job["spec"])  # type: ignore[arg-type]
     _say("tracing")
@@ -90,9 +91,12 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
     (folder / STABLEHLO).write_text(text, encoding="utf-8")
     (folder / HLO).write_bytes(proto)
     if job["target"] != "cpu":
+        from neuronc.targets.neuron.chips import NEURON_TARGETS
         from neuronc.targets.neuron.hlo.legalise import legalise
 
-        (folder / NEURON_HLO).write_bytes(legalise(proto, traced.signature))
+        ends_at_240 = not NEURON_TARGETS[str(job["target"])].has_f8e4m3fn
+        legal = legalise(proto, traced.signature, floats_end_at_240=ends_at_240)
+        (folder / NEURON_HLO).write_bytes(legal)
     return text, traced.signature
 
 

@@ -30,7 +30,7 @@ def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Tens
     """The checkpoint's parameters: no saved buffers, no second copy of a tied LM head.
 
     Raises:
-        InputError: a tensor is not floating point.
+        InputError: a tensor is not floating point of 16 bits or more.
     """
     infos = {
         name: info
@@ -40,9 +40,10 @@ def model_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Tens
         and not (config.tie_word_embeddings and _is_head(name))
     }
     for info in infos.values():
-        if not info.dtype.is_float:
+        if not info.dtype.is_float or info.dtype.size_bytes == 1:
             what = f"tensor {info.name!r} of {checkpoint.source} is {info.dtype.name}"
-            message = f"{what}; expected floating point, integer (quantized) weights cannot be used"
+            kind = "8-bit float" if info.dtype.is_float else "integer"
+            message = f"{what}; expected floating point, {kind} (quantized) weights cannot be used"
             raise InputError(message, hint="use the checkpoint that the quantized one was made of")
     return infos
 

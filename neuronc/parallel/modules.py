@@ -78,6 +78,13 @@ def is_partial(config: ModelConfig, name: str) -> bool:
     return any(m.split.partial or m.split.experts for m in matches(config, name))
 
 
+def is_linear_weight(name: str, shape: tuple[int, ...], match: Match) -> bool:
+    """Whether a parameter is the weight matrix of a row- or column-parallel linear layer."""
+    split = match.split
+    is_linear = match.kind == "module" and split.style in ("column", "row") and split.dim is None
+    return is_linear and not split.experts and name.endswith(".weight") and len(shape) == 2
+
+
 def split_dim(config: ModelConfig, match: Match, rank: int) -> int:
     """The dim of a parameter of ``rank`` dims that its split is about."""
     if match.split.dim is not None:

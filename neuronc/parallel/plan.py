@@ -1,7 +1,7 @@
 """The parallel plan: exactly one rule for every parameter, or a refusal that names it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neuronc.errors import InputError, PlanError, UsageError
 from neuronc.families.model_config import ModelConfig
@@ -11,6 +11,7 @@ from neuronc.parallel.heads import HeadLayout, lay_out_heads
 from neuronc.parallel.modules import (
     Match,
     expected_shape,
+    is_linear_weight,
     matches,
     matches_module,
     split_dim,
@@ -30,16 +31,23 @@ class ParallelPlan:
         rules: One per parameter, by name, in checkpoint order.
         heads: The attention heads of every rank.
         vocab_per_rank: Rows of the embedding table and of the LM head on each rank.
+        quantize: How the weights whose rules have a ``channel_dim`` are stored, a key of
+            `neuronc.parallel.quantize.SCHEMES`; None where none is quantised.
     """
 
     tp: int
     rules: Mapping[str, ParamRule]
     heads: HeadLayout
     vocab_per_rank: int
+    quantize: str | None = None
 
 
 def plan_parallelism(
-    config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], tp: int
+    config: ModelConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    tp: int,
+    *,
+    quantize: str | None = None,
 ) -> ParallelPlan:
     """Plan ``shapes`` (parameter name to shape) over ``tp`` ranks.
 
@@ -47,9 +55,13 @@ def plan_parallelism(
     that nobody has described is planned by `neuronc.parallel.generic`; on one rank without any
     check of names.
 
+    With ``quantize`` the weight matrices of row- and column-parallel linear layers are quantised,
+    at tp 1 as well; embeddings, LM head, norms, routers and experts (in tensors of three dims) are not.
+
     Raises:
         InputError: a parameter has no rule, or its shape is not what the config's sizes say.
-        PlanError: a parameter has two rules, or there are more ranks than heads.
+        PlanError: a parameter has two rules, there are more ranks than heads, or nobody has
+            described which layers of the family can be quantised.
         UsageError: ``tp`` is less than 1.
     """
     if tp < 1:
@@ -59,6 +71,9 @@ def plan_parallelism(
         message = f"num_attention_heads={config.num_heads} cannot be split over tp={tp} ranks"
         raise PlanError(message, hint=f"pass --tp {config.num_heads} or less")
     is_generic = bool(config.family.why_not)
+    if is_generic and quantize is not None:
+        message = f"quantize {quantize}: nobody has described family {config.model_type!r}'s layers"
+        raise PlanError(message, hint="leave out --quantize")
     # What generic ranks compute between their layers is the whole model's.
     heads = _lay_out(config, 1 if is_generic else tp)
     if is_generic and tp == 1:
@@ -66,9 +81,15 @@ def plan_parallelism(
     elif is_generic:
         rules = generic_rules(config.raw, shapes, tp)
     else:
-        planner = _Planner(config, heads, tp)
+        planner = _Planner(config, heads, tp, quantize)
         rules = {name: planner.rule(name, shape) for name, shape in shapes.items()}
-    return ParallelPlan(tp=tp, rules=rules, heads=heads, vocab_per_rank=-(-config.vocab_size // tp))
+    return ParallelPlan(
+        tp=tp,
+        rules=rules,
+        heads=heads,
+        vocab_per_rank=-(-config.vocab_size // tp),
+        quantize=quantize,
+    )
 
 
 def joined_shapes(
@@ -99,11 +120,19 @@ def _lay_out(config: ModelConfig, tp: int) -> HeadLayout:
 class _Planner:
     """Rules for a splittable family."""
 
-    def __init__(self, config: ModelConfig, heads: HeadLayout, tp: int) -> None:
-        self.config, self.heads, self.tp = config, heads, tp
+    def __init__(
+        self, config: ModelConfig, heads: HeadLayout, tp: int, quantize: str | None = None
+    ) -> None:
+        self.config, self.heads, self.tp, self.quantize = config, heads, tp, quantize
 
     def rule(self, name: str, shape: tuple[int, ...]) -> ParamRule:
         match = self._match(name, shape)
+        rule = self._layout(name, shape, match)
+        if self.quantize is None or not is_linear_weight(name, shape, match):
+            return rule
+        return replace(rule, channel_dim=int(self.config.family.in_out))
+
+    def _layout(self, name: str, shape: tuple[int, ...], match: Match) -> ParamRule:
         expected = expected_shape(self.config, self.heads, name, match)
         if expected is not None and shape != expected:
             message = f"{name!r} has shape {list(shape)}; the config's sizes give {list(expected)}"

@@ -1,23 +1,22 @@
 """Which tensors go into which file of a rank."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from neuronc.checkpoint.files_writer import PlannedFile
 from neuronc.checkpoint.tensor_info import TensorInfo
-from neuronc.dtypes import Dtype
+from neuronc.dtypes import DTYPES
 from neuronc.errors import PlanError
 from neuronc.parallel.layouts.names import Layout, rank_paths
-from neuronc.parallel.rules import ParamRule
+from neuronc.parallel.stored import StoredTensor
 
 _HEADER_BYTES = 512
 """Room for a tensor's entry in the header of its file."""
 
 
 def plan_files(
-    rules: Mapping[str, ParamRule],
+    stored: Iterable[StoredTensor],
     tp: int,
-    element: Dtype,
     layout: Layout,
     max_file_bytes: int | None,
 ) -> tuple[tuple[PlannedFile, ...], ...]:
@@ -28,8 +27,9 @@ def plan_files(
     """
     groups: list[list[TensorInfo]] = [[]]
     room = max_file_bytes or sys.maxsize
-    for name, rule in rules.items():
-        info = TensorInfo(name=name, shape=rule.rank_shape, dtype=element)
+    for tensor in stored:
+        name, shape = tensor.rule.name, tensor.rule.rank_shape
+        info = TensorInfo(name=name, shape=shape, dtype=DTYPES[tensor.dtype])
         size_bytes = info.size_bytes + _HEADER_BYTES
         if max_file_bytes and size_bytes > max_file_bytes:
             message = f"{name!r} takes {size_bytes} bytes; --max-file-size is {max_file_bytes}"

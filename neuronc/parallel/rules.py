@@ -32,6 +32,8 @@ class ParamRule:
         dim: The dim that is split; None when the role is ``replicate``.
         ranks: Per rank, the pieces that make up its shard along ``dim``, in order. All ranks'
             pieces add up to the same length, so that every rank runs the same program.
+        channel_dim: Of a weight that is stored quantised: the dim of its output channels.
+        padding: Value of indices that are not the tensor's.
     """
 
     name: str
@@ -39,6 +41,8 @@ class ParamRule:
     shape: tuple[int, ...]
     dim: int | None = None
     ranks: tuple[tuple[Piece, ...], ...] = ()
+    channel_dim: int | None = None
+    padding: int = 0
 
     @property
     def rank_shape(self) -> tuple[int, ...]:
@@ -96,6 +100,8 @@ def is_layout(rule: ParamRule, tp: int) -> bool:
     sizes = rule.shape
     if rule.role not in get_args(Role) or any(type(n) is not int or n < 0 for n in sizes):
         return False
+    if rule.channel_dim is not None and not _has_channels(rule):
+        return False
     if rule.dim is None:
         return not rule.ranks
     if type(rule.dim) is not int or not 0 <= rule.dim < len(sizes) or len(rule.ranks) != tp:
@@ -105,6 +111,14 @@ def is_layout(rule: ParamRule, tp: int) -> bool:
         return False
     even = len({sum(p.length for p in rank) for rank in rule.ranks}) == 1
     return even and all(p.length > 0 for p in pieces) and _cover(pieces, sizes[rule.dim])
+
+
+def _has_channels(rule: ParamRule) -> bool:
+    """Whether ``channel_dim`` is the output dim that the role of a quantised weight says."""
+    if type(rule.channel_dim) is not int or rule.channel_dim not in (0, 1) or len(rule.shape) != 2:
+        return False
+    split_dims = {"column": rule.channel_dim, "row": 1 - rule.channel_dim, "replicate": None}
+    return rule.role in split_dims and rule.dim == split_dims[rule.role]
 
 
 def _cover(pieces: Sequence[Piece], size: int) -> bool:

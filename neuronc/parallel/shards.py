@@ -21,7 +21,7 @@ def cut_shard(tensor: Array, rule: ParamRule, rank: int) -> Array:
         index: list[slice] = [slice(None)] * tensor.ndim
         if piece.start is None:
             shape = (*tensor.shape[: rule.dim], piece.length, *tensor.shape[rule.dim + 1 :])
-            parts.append(np.zeros(shape, dtype=tensor.dtype))
+            parts.append(np.full(shape, rule.padding, dtype=tensor.dtype))
         else:
             index[rule.dim] = slice(piece.start, piece.start + piece.length)
             parts.append(tensor[tuple(index)])
@@ -73,7 +73,7 @@ def cut_rows(rows: Array, start: int, rule: ParamRule, rank: int) -> list[Array]
     if rule.dim != 0:
         return [cut_shard(rows, rule, rank)]
     return [
-        np.zeros((span.length, *rows.shape[1:]), dtype=rows.dtype)
+        np.full((span.length, *rows.shape[1:]), rule.padding, dtype=rows.dtype)
         if span.start is None
         else rows[span.start - start : span.start - start + span.length]
         for span in spans_of(rule, rank, start, start + len(rows))

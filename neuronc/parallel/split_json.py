@@ -24,11 +24,13 @@ def manifest_to_dict(manifest: SplitManifest) -> dict[str, Any]:
         **({} if manifest.adapter is None else {"adapter": asdict(manifest.adapter)}),
         "tp": manifest.tp,
         "dtype": manifest.dtype,
+        **({} if manifest.quantize is None else {"quantize": manifest.quantize}),
         "padding": asdict(manifest.padding),
         **({"left_out": list(manifest.left_out)} if manifest.left_out else {}),
         "files": [asdict(file) for file in manifest.files],
         "tensors": {
-            name: {**_rule_to_dict(t.rule), "xxh3_128": t.digest, **_origins(name, t, manifest)}
+            name: {**_rule_to_dict(t.rule), "xxh3_128": t.digest, **_scale_to_dict(t)}
+            | _origins(name, t, manifest)
             for name, t in manifest.tensors.items()
         },
         **({"linked": _linked_to_dict(manifest.linked)} if manifest.linked else {}),
@@ -56,6 +58,7 @@ def manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
     manifest = SplitManifest(
         layout=layout,
         source=str(data["source"]),
+        quantize=data.get("quantize"),
         adapter=_adapter_from_dict(data.get("adapter")),
         tp=data["tp"],
         dtype=dtype,
@@ -99,6 +102,12 @@ def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:
     return {"role": rule.role, "shape": list(rule.shape), "dim": rule.dim, "ranks": ranks}
 
 
+def _scale_to_dict(tensor: SplitTensor) -> dict[str, Any]:
+    if tensor.rule.channel_dim is None:
+        return {}
+    return {"channel_dim": tensor.rule.channel_dim, "scale_xxh3_128": tensor.scale_digest}
+
+
 def _origins(name: str, tensor: SplitTensor, manifest: SplitManifest) -> dict[str, Any]:
     plain = TensorInfo(name=name, shape=tensor.rule.shape, dtype=DTYPES[manifest.dtype])
     if tensor.origins == (plain,):
@@ -112,12 +121,20 @@ def _tensor_from_dict(name: str, data: Mapping[str, Any], dtype: str) -> SplitTe
         for pieces in data["ranks"]
     )
     rule = ParamRule(
-        name=name, role=data["role"], shape=tuple(data["shape"]), dim=data["dim"], ranks=ranks
+        name=name,
+        role=data["role"],
+        shape=tuple(data["shape"]),
+        dim=data["dim"],
+        ranks=ranks,
+        channel_dim=data.get("channel_dim"),
     )
-    digest = str(data["xxh3_128"])
+    digests: dict[str, Any] = {
+        "digest": str(data["xxh3_128"]),
+        "scale_digest": data.get("scale_xxh3_128"),
+    }
     if "origins" not in data:
         plain = TensorInfo(name=name, dtype=DTYPES[dtype], shape=rule.shape)
-        return SplitTensor(rule=rule, digest=digest, origins=(plain,))
+        return SplitTensor(rule=rule, origins=(plain,), **digests)
     origins = tuple(
         TensorInfo(name=str(old), dtype=DTYPES[kind], shape=tuple(shape))
         for old, kind, shape in data["origins"]
@@ -127,7 +144,7 @@ def _tensor_from_dict(name: str, data: Mapping[str, Any], dtype: str) -> SplitTe
     if elements != prod(rule.shape) or (len(origins) > 1 and not _are_stacked(origins, rule)):
         message = f"{name!r} {list(rule.shape)} is not made of {elements} elements"
         raise ValueError(message)
-    return SplitTensor(rule=rule, digest=digest, origins=origins)
+    return SplitTensor(rule=rule, origins=origins, **digests)
 
 
 def _are_stacked(origins: tuple[TensorInfo, ...], rule: ParamRule) -> bool:

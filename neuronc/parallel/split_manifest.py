@@ -18,7 +18,9 @@ from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
 from neuronc.parallel.layouts.names import Layout, find_rank_paths
 from neuronc.parallel.linked_slices import LinkedWeights
+from neuronc.parallel.quantize import SCHEMES
 from neuronc.parallel.rules import ParamRule, is_layout
+from neuronc.parallel.stored import StoredTensor, scale_name, stored_tensors
 
 SPLIT_FORMAT = 2
 SPLIT_FILE = "split.json"
@@ -29,16 +31,19 @@ class SplitTensor:
     """One parameter.
 
     Attributes:
-        rule: Its layout.
-        digest: Of the whole tensor's bytes in the split's dtype, as
+        rule: Its layout; a weight is quantised where the rule has a ``channel_dim``.
+        digest: Of the whole tensor's bytes as they are stored, as
             `neuronc.checkpoint.digest.new_tensor_digest` takes it; empty in a linked split, which
             does not read them.
         origins: The checkpoint's tensors whose rows, one after the other, are the parameter's.
+        scale_digest: The same of a quantised weight's scales ``[channels]`` f32, which the rank
+            files hold as ``NAME_scale``.
     """
 
     rule: ParamRule
     digest: str
     origins: tuple[TensorInfo, ...]
+    scale_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +54,7 @@ class SplitManifest:
         source: The checkpoint as the user named it; for a local path its last part only, so that
             the same split on another machine has the same digest.
         tp: Number of ranks.
-        dtype: Element type of all tensors.
+        dtype: Element type of all tensors that are not quantised.
         tensors: By parameter name, in file order.
         files: Every file of the folder but ``split.json``.
         padding: What padding and replication cost.
@@ -57,6 +62,7 @@ class SplitManifest:
         left_out: Tensors of the checkpoint that are no parameters of the model.
         linked: Where the weights lie in the checkpoint; None where the folder holds them.
         adapter: The LoRA adapter that was merged into the source's tensors.
+        quantize: How weights are quantised, a key of `neuronc.parallel.quantize.SCHEMES`.
     """
 
     source: str
@@ -69,6 +75,13 @@ class SplitManifest:
     left_out: tuple[str, ...] = ()
     linked: LinkedWeights | None = None
     adapter: MergedAdapter | None = None
+    quantize: str | None = None
+
+    @property
+    def stored(self) -> list[StoredTensor]:
+        """What every rank file holds."""
+        rules = [tensor.rule for tensor in self.tensors.values()]
+        return stored_tensors(rules, dtype=self.dtype, scheme=self.quantize)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -139,6 +152,23 @@ def _check_weights(path: Path, manifest: SplitManifest) -> None:
     for name, tensor in manifest.tensors.items():
         if not is_layout(tensor.rule, manifest.tp):
             raise _damaged(path, f"tensor {name!r} is laid out as {str(tensor.rule)[:200]}")
+    _check_quantized(path, manifest)
+
+
+def _check_quantized(path: Path, manifest: SplitManifest) -> None:
+    """Scheme, channel dims and scales go together, and no scale has a parameter's name."""
+    scheme = manifest.quantize
+    is_known = isinstance(scheme, str) and scheme in SCHEMES and manifest.layout == "neuronc"
+    if scheme is not None and not is_known:
+        raise _damaged(path, f"{manifest.layout} weights cannot be quantised as {str(scheme)[:80]}")
+    found = {n: t for n, t in manifest.tensors.items() if t.rule.channel_dim is not None}
+    if bool(found) != (scheme is not None):
+        raise _damaged(path, f"quantize is {scheme}, and {len(found)} weights are quantised")
+    for name, tensor in manifest.tensors.items():
+        if isinstance(tensor.scale_digest, str) != (name in found):
+            raise _damaged(path, f"tensor {name!r} has scales {tensor.scale_digest!r}")
+        if name in found and scale_name(name) in manifest.tensors:
+            raise _damaged(path, f"{scale_name(name)!r} is a parameter and a scale")
 
 
 def _damaged(path: Path, what: str) -> InputError:

@@ -22,7 +22,7 @@ class SplitOptions:
     max_memory_bytes: int | None = None
     max_file_bytes: int | None = None
 
-    def check(self, tp: int) -> None:
+    def check(self, tp: int, quantize: str | None) -> None:
         """Raise `UsageError` for options that contradict each other."""
         if self.layout not in LAYOUTS:
             message = f"expected layout {', '.join(LAYOUTS)}; found {self.layout!r}"
@@ -30,6 +30,14 @@ class SplitOptions:
         if self.layout == "transformers-neuronx" and tp != 1:
             message = f"layout {self.layout} holds whole tensors; it cannot be split over tp={tp}"
             raise UsageError(message, hint="leave out --tp, or choose another --layout")
+        if quantize is not None and self.link:
+            message = f"--quantize {quantize} and --link, which leaves the weights as they are"
+            raise UsageError(message, hint="leave out one of them")
+        if quantize is not None and self.layout != "neuronc":
+            message = (
+                f"layout {self.layout} has no form for --quantize {quantize}: it has no scales"
+            )
+            raise UsageError(message, hint="leave out --quantize, or use --layout neuronc")
         for option, value in (("--link", self.link), ("--max-file-size", self.max_file_bytes)):
             if value and self.layout != "neuronc":
                 message = f"{option} and layout {self.layout}, whose readers know whole files only"

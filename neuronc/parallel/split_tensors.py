@@ -33,6 +33,7 @@ from neuronc.parallel.split_journal import Journal
 from neuronc.parallel.split_manifest import SplitManifest, SplitTensor, write_split_manifest
 from neuronc.parallel.split_memory import SplitMemory, check_fits
 from neuronc.parallel.split_options import DEFAULT_SPLIT, SplitOptions
+from neuronc.parallel.stored import scale_name, stored_tensors
 from neuronc.parallel.write_ranks import write_ranks
 from neuronc.progress import SILENT, Progress
 
@@ -60,6 +61,7 @@ def split_checkpoint(
     tp: int,
     dtype: str,
     options: SplitOptions = DEFAULT_SPLIT,
+    quantize: str | None = None,
     resumable: bool = False,
     progress: Progress = SILENT,
 ) -> SplitManifest:
@@ -75,6 +77,8 @@ def split_checkpoint(
         tp: Number of ranks.
         dtype: ``auto`` keeps the checkpoint's own element type.
         options: Layout and limits.
+        quantize: How to store the weights of linear layers, a key of
+            `neuronc.parallel.quantize.SCHEMES`; None stores them in ``dtype``.
         resumable: Keep a journal in ``out_dir``, go on with what it says is done, and leave all
             that when interrupted or when the disk is full.
         progress: Told of every block.
@@ -87,9 +91,9 @@ def split_checkpoint(
         UsageError: ``dtype`` or ``tp`` is none, options contradict each other, or another process
             is writing into ``out_dir``.
     """
-    options.check(tp)
+    options.check(tp, quantize)
     before = file_stats(checkpoint.path)
-    work = _prepare(checkpoint, out_dir, tp, dtype, options, progress)
+    work = _prepare(checkpoint, out_dir, tp, dtype, options, quantize, progress)
     if not resumable:
         return _finish(work, *_write_weights(work, None), before)
     with closing(Journal(out_dir, _request(work, tp, before))) as journal:
@@ -109,13 +113,14 @@ def _prepare(
     tp: int,
     dtype: str,
     options: SplitOptions,
+    quantize: str | None,
     progress: Progress,
 ) -> _Work:
     config = read_model_config(checkpoint.config, source=checkpoint.source)
     named = named_as_model(checkpoint, config)
     infos = model_tensors(named, config)
     element = resolve_dtype(infos, dtype, source=checkpoint.source)
-    plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp)
+    plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp, quantize=quantize)
     check_complete(infos, config, source=checkpoint.source)
     check_fits(named.reader, infos, element, options.max_memory_bytes)
     return _Work(
@@ -137,6 +142,7 @@ def _request(work: _Work, tp: int, stats: list[FileStat]) -> dict[str, Any]:
         "checkpoint": stats,
         "tp": tp,
         "dtype": work.element.name,
+        "quantize": work.plan.quantize,
         "layout": work.options.layout,
         "max_file_bytes": work.options.max_file_bytes,
         "link": work.options.link,
@@ -157,14 +163,15 @@ def _write_weights(
         return write_parameter_files(
             work.out_dir, plan, keys, read, work.element, journal, work.progress
         )
-    files = plan_files(plan.rules, plan.tp, work.element, options.layout, options.max_file_bytes)
+    stored = stored_tensors(plan.rules.values(), dtype=work.element.name, scheme=plan.quantize)
+    files = plan_files(stored, plan.tp, options.layout, options.max_file_bytes)
     needed = sum(info.size_bytes for of_rank in files for file in of_rank for info in file.tensors)
     needed -= sum(path.stat().st_size for path in work.out_dir.rglob("*") if path.is_file())
     if free_bytes(work.out_dir) < needed:
         raise disk_full(work.out_dir / files[0][0].path, needed_bytes=needed)
     return write_ranks(
         work.checkpoint,
-        plan.rules,
+        plan,
         files,
         work.out_dir,
         element=work.element,
@@ -195,7 +202,10 @@ def _finish(
         dtype=work.element.name,
         tensors={
             name: SplitTensor(
-                rule=rule, digest=digests.get(name, ""), origins=origins_of(checkpoint, name)
+                rule=rule,
+                digest=digests.get(name, ""),
+                origins=origins_of(checkpoint, name),
+                scale_digest=digests.get(scale_name(name)),
             )
             for name, rule in plan.rules.items()
         },
@@ -204,6 +214,7 @@ def _finish(
         left_out=tuple(o.name for name in left_out for o in origins_of(checkpoint, name)),
         linked=linked,
         adapter=checkpoint.adapter,
+        quantize=plan.quantize,
     )
     write_split_manifest(manifest, work.out_dir)
     return manifest

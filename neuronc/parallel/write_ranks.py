@@ -1,6 +1,6 @@
 """The streaming part of a split: blocks of rows from the checkpoint into the files of all ranks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuronc.checkpoint.blocks import blocks_of
+from neuronc.checkpoint.blocks import Block, blocks_of
 from neuronc.checkpoint.cast import cast
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.digest import FileDigest, new_tensor_digest
@@ -16,10 +16,12 @@ from neuronc.checkpoint.files_writer import FilesWriter, PlannedFile
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.dtypes import Dtype
 from neuronc.errors import InputError
+from neuronc.parallel.plan import ParallelPlan
 from neuronc.parallel.rules import ParamRule
 from neuronc.parallel.shards import cut_rows, is_in_order
 from neuronc.parallel.split_journal import STEP_BYTES, Done, Journal
 from neuronc.parallel.split_memory import SplitMemory
+from neuronc.parallel.stored import scale_rule, store
 from neuronc.progress import Progress, Stage
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ Array = np.ndarray[Any, Any]
 
 def write_ranks(
     checkpoint: Checkpoint,
-    rules: Mapping[str, ParamRule],
+    plan: ParallelPlan,
     files: tuple[tuple[PlannedFile, ...], ...],
     folder: Path,
     *,
@@ -39,7 +41,7 @@ def write_ranks(
     journal: Journal | None,
     progress: Progress,
 ) -> tuple[dict[str, str], tuple[FileDigest, ...]]:
-    """Cut the tensors of ``rules`` and write the ``files`` of every rank into ``folder``.
+    """Cut the tensors of ``plan`` and write the ``files`` of every rank into ``folder``.
 
     A block is read once, and cast once; hashing it, hashing each rank's part and writing run side
     by side. Memory is ``memory``'s, whatever the checkpoint's size, but for readers that cannot
@@ -70,33 +72,35 @@ def write_ranks(
             )
             for rank, of_rank in enumerate(files)
         ]
-        splitter = _Splitter(checkpoint, element, memory, lanes, writers)
-        total = sum(checkpoint.tensors[name].size_bytes for name in rules)
+        splitter = _Splitter(checkpoint, plan, element, memory, lanes, writers)
+        total = sum(checkpoint.tensors[name].size_bytes for name in plan.rules)
         title = f"splitting over {len(files)} rank{'s' if len(files) > 1 else ''}"
         with progress.stage(title, total=total, unit="bytes") as stage:
-            digests = _go_on(splitter, rules, done, journal, stage)
+            digests = _go_on(splitter, plan, done, journal, stage)
         return digests, splitter.files()
 
 
 def _go_on(
     splitter: "_Splitter",
-    rules: Mapping[str, ParamRule],
+    plan: ParallelPlan,
     done: Done,
     journal: Journal | None,
     stage: Stage,
 ) -> dict[str, str]:
     digests, fresh, fresh_bytes = dict(done.digests), dict[str, "xxh3_128"](), 0
-    for number, (name, rule) in enumerate(rules.items()):
+    num_stored = 0
+    for name, rule in plan.rules.items():
         size_bytes = splitter.size_bytes(name)
-        if number < done.num_tensors:
+        num_stored += 1 if rule.channel_dim is None else 2  # a quantised weight and its scales
+        if num_stored <= done.num_tensors:
             stage.advance(size_bytes, note=name)
             continue
-        fresh[name] = splitter.split(name, rule, stage)
+        fresh |= splitter.split(name, rule, stage)
         fresh_bytes += size_bytes
         if journal and fresh_bytes >= STEP_BYTES:
             files = splitter.files()  # first: it waits for the hashes too
             found = {key: digest.hexdigest() for key, digest in fresh.items()}
-            journal.note(number + 1, found, files)
+            journal.note(num_stored, found, files)
             digests.update(found)
             fresh, fresh_bytes = {}, 0
     splitter.lanes.drain()
@@ -109,12 +113,14 @@ class _Splitter:
     def __init__(
         self,
         checkpoint: Checkpoint,
+        plan: ParallelPlan,
         element: Dtype,
         memory: SplitMemory,
         lanes: Lanes,
         writers: list[FilesWriter],
     ) -> None:
-        self.checkpoint, self.element, self.memory = checkpoint, element, memory
+        self.checkpoint, self.scheme = checkpoint, plan.quantize
+        self.element, self.memory = element, memory
         self.lanes, self.writers = lanes, writers
 
     def size_bytes(self, name: str) -> int:
@@ -123,29 +129,52 @@ class _Splitter:
     def files(self) -> tuple[FileDigest, ...]:
         return tuple(file for writer in self.writers for file in writer.so_far())
 
-    def split(self, name: str, rule: ParamRule, stage: Stage) -> "xxh3_128":
-        """Hand over all of tensor ``name``; its digest is complete when the lanes are drained."""
-        digest = new_tensor_digest()
-        for start, rows, read_bytes in self._blocks(name, rule):
-            data = rows.reshape(-1).view(np.uint8).data
-            self.lanes.submit(0, len(data), partial(digest.update, data))
-            for rank, writer in enumerate(self.writers):
-                for part in cut_rows(rows, start, rule, rank):
-                    writer.append(name, part)
-            stage.advance(read_bytes, note=name)
+    def split(self, name: str, rule: ParamRule, stage: Stage) -> dict[str, "xxh3_128"]:
+        """Hand over all that rank files hold for parameter ``name``.
+
+        The digests of the whole tensors, complete when the lanes are drained.
+        """
+        digest, scales = new_tensor_digest(), list[Array]()
+        for block in self._blocks(name, rule):
+            [(_, rows, _), *more] = self._stored(block.values, rule)
+            self._append(digest, rows, block.start, rule)
+            scales += [found for _, found, _ in more]
+            stage.advance(block.values.nbytes, note=name)
+        self._finish(name)
+        if not scales:
+            return {name: digest}
+        own, digest_of_scales = scale_rule(rule), new_tensor_digest()
+        self._append(digest_of_scales, np.concatenate(scales), 0, own)
+        self._finish(own.name)
+        return {name: digest, own.name: digest_of_scales}
+
+    def _blocks(self, name: str, rule: ParamRule) -> Iterator[Block]:
+        info = self.checkpoint.tensors[name]
+        # A KV head that a rank holds twice comes round again, and a scale is of a whole channel:
+        # such a tensor is read whole.
+        in_blocks = is_in_order(rule) and rule.channel_dim in (None, 0)
+        block_bytes = self.memory.block_bytes if in_blocks else info.size_bytes
+        return blocks_of(self.checkpoint.reader, info, block_bytes=block_bytes)
+
+    def _stored(self, values: Array, rule: ParamRule) -> list[tuple[str, Array, ParamRule]]:
+        """Cast, or quantised from what the checkpoint has and rounded once; see `store`."""
+        if rule.channel_dim is not None:
+            return store(values, rule, self.scheme)
+        try:
+            rows = cast(values, self.element)
+        except OverflowError as error:
+            message = f"tensor {rule.name!r} of {self.checkpoint.source} has {error}"
+            raise InputError(message, hint="pass --dtype bf16 or f32") from error
+        return [(rule.name, rows, rule)]
+
+    def _append(self, digest: "xxh3_128", rows: Array, start: int, rule: ParamRule) -> None:
+        rows = np.ascontiguousarray(rows).reshape(rows.shape)  # a scalar would get a dim
+        data = rows.reshape(-1).view(np.uint8).data
+        self.lanes.submit(0, len(data), partial(digest.update, data))
+        for rank, writer in enumerate(self.writers):
+            for part in cut_rows(rows, start, rule, rank):
+                writer.append(rule.name, part)
+
+    def _finish(self, name: str) -> None:
         for writer in self.writers:
             writer.finish(name)
-        return digest
-
-    def _blocks(self, name: str, rule: ParamRule) -> Iterator[tuple[int, Array, int]]:
-        info = self.checkpoint.tensors[name]
-        # A KV head that a rank holds twice comes round again: its tensor is read whole.
-        block_bytes = self.memory.block_bytes if is_in_order(rule) else info.size_bytes
-        for block in blocks_of(self.checkpoint.reader, info, block_bytes=block_bytes):
-            try:
-                rows = cast(block.values, self.element)
-            except OverflowError as error:
-                message = f"tensor {name!r} of {self.checkpoint.source} has {error}"
-                raise InputError(message, hint="pass --dtype bf16 or f32") from error
-            rows = np.ascontiguousarray(rows).reshape(rows.shape)  # a scalar would get a dim
-            yield block.start, rows, block.values.nbytes

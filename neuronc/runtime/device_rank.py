@@ -112,6 +112,8 @@ class DeviceRank:
         return _Loaded(model, inputs, outputs, fed, signature.outputs[0])
 
     def _put(self, array: Array, name: str) -> Any:
+        if array.dtype == numpy_dtype(DTYPES["f8e4m3fn"]):
+            array = array.view(np.int8)  # what the runtime takes 8-bit floats for
         return self._nrtpy.NrtpyTensor.from_numpy(
             np.ascontiguousarray(array), name=name, core_id=self._core
         )

@@ -2,7 +2,8 @@
 
 XLA:CPU wakes its threads for every product and sets each one up on its first run; in the
 matrix-vector products of a decode step that is a tenth of the time. The weights are laid one
-after the other as they are loaded; every output element is the sum it was before.
+after the other as they are loaded; every output element is the sum it was before. Quantised
+weights are merged as they are stored; their scales come after the product and stay apart.
 """
 
 from dataclasses import replace
@@ -13,6 +14,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
+from neuronc.targets.cpu_rewrites import stored_weight
 from neuronc.trace.program_spec import MergedWeights, ProgramSignature
 
 
@@ -65,7 +67,8 @@ def _groups(main: Any, signature: ProgramSignature) -> list[list[Any]]:
     by_input: dict[Any, list[Any]] = {}
     for op in main.regions[0].blocks[0].operations:
         if op.name == "stablehlo.dot_general" and _is_linear(op, signature):
-            by_input.setdefault(op.operands[0], []).append(op)
+            stored = stored_weight(op.operands[1]).type.element_type
+            by_input.setdefault((op.operands[0], str(stored)), []).append(op)
     return [group for group in by_input.values() if len(group) > 1]
 
 
@@ -74,9 +77,12 @@ def _is_linear(op: Any, signature: ProgramSignature) -> bool:
     x, weight = op.operands
     if len(x.type.shape) != 2 or len(weight.type.shape) != 2:
         return False
-    if not isinstance(weight, ir.BlockArgument) or len(list(weight.uses)) > 1:
+    stored = stored_weight(weight)
+    if not isinstance(stored, ir.BlockArgument):
         return False
-    if signature.inputs[weight.arg_number].kind != "weight":
+    if len(list(stored.uses)) > 1 or len(list(weight.uses)) > 1:
+        return False
+    if signature.inputs[stored.arg_number].kind != "weight":
         return False
     numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
     sides = (numbers.lhs_contracting_dimensions, numbers.rhs_contracting_dimensions)
@@ -85,17 +91,23 @@ def _is_linear(op: Any, signature: ProgramSignature) -> bool:
 
 
 def _weight_number(op: Any) -> int:
-    return int(op.operands[1].arg_number)
+    return int(stored_weight(op.operands[1]).arg_number)
 
 
 def _merge(group: list[Any]) -> None:
     """One product where the first of ``group`` was; the results are slices of it."""
     place, members = group[0], sorted(group, key=_weight_number)
-    x, weight = members[0].operands
+    x, stored = members[0].operands[0], stored_weight(members[0].operands[1])
     ends = list(accumulate(op.results[0].type.shape[1] for op in members))
     rows, element = x.type.shape[0], x.type.element_type
-    weight.set_type(ir.RankedTensorType.get((ends[-1], weight.type.shape[1]), element))
+    shape = (ends[-1], stored.type.shape[1])
+    stored.set_type(ir.RankedTensorType.get(shape, stored.type.element_type))
+    wide = ir.RankedTensorType.get(shape, element)
+    converts = [
+        op.operands[1].owner for op in members if op.operands[1] != stored_weight(op.operands[1])
+    ]
     with ir.InsertionPoint(place):
+        weight = hlo.convert(wide, stored) if converts else stored
         product = ir.Operation.create(
             "stablehlo.dot_general",
             results=[ir.RankedTensorType.get((rows, ends[-1]), element)],
@@ -106,5 +118,5 @@ def _merge(group: list[Any]) -> None:
             begin = end - op.results[0].type.shape[1]
             bounds = [ir.DenseI64ArrayAttr.get(v) for v in ([0, begin], [rows, end], [1, 1])]
             op.results[0].replace_all_uses_with(hlo.slice(product, *bounds))
-    for op in group:
+    for op in (*group, *converts):
         op.erase()

@@ -1,6 +1,6 @@
-"""What XLA:CPU wants said differently: half-precision matrix-vector products.
+"""What XLA:CPU wants said differently: matrix-vector products of half-precision and 8-bit weights.
 
-XLA:CPU widens a bf16 or f16 weight to f32 in memory before every dot, which for the few rows of
+XLA:CPU widens such a weight to f32 in memory before every dot, which for the few rows of
 a decode step costs several times the dot. Written as one vector product per row, the widening
 fuses into the loop that reads the weight. The sums are f32 either way and rounded once.
 """
@@ -17,20 +17,22 @@ from neuronc.trace.program_spec import ProgramSignature
 MAX_ROWS = 4  # every row reads the weight once more; from about 8 rows a widened copy is faster
 MAX_DEPTH = 4032  # XLA fuses into a vector product only while the vector is under 16 KiB of f32
 _HALF = ("bf16", "f16")
+_QUANTIZED = ("i8", "f8e4m3fn")  # dtypes of quantised weights, and their MLIR types
+_QUANTIZED_MLIR = ("i8", "f8E4M3FN")
 
 
 def rewrite_for_cpu(text: str, signature: ProgramSignature) -> str:
     """StableHLO ``text`` of one rank as XLA:CPU runs it fastest; same interface, same numbers.
 
-    A program without half-precision inputs comes back as it is.
+    A program without half-precision or 8-bit inputs comes back as it is.
     """
-    if not any(tensor.dtype in _HALF for tensor in signature.inputs):
+    if not any(tensor.dtype in (*_HALF, *_QUANTIZED) for tensor in signature.inputs):
         return text
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
         for op in _few_row_products(module):
             with ir.InsertionPoint(op):
-                product = _by_rows(op.operands[0], op.operands[1])
+                product = _by_rows(op.operands[0], stored_weight(op.operands[1]))
                 result = hlo.convert(op.results[0].type, product)
             op.results[0].replace_all_uses_with(result)
             op.erase()
@@ -50,15 +52,25 @@ def _few_row_products(module: ir.Module) -> list[Any]:
 
 
 def _is_few_row_product(op: Any) -> bool:
-    """Whether this is ``x[rows, depth]`` times ``weight[out, depth]``, both half precision."""
+    """Whether this is ``x[rows, depth]`` times ``weight[out, depth]``, a narrow weight."""
     x, weight = (operand.type for operand in op.operands)
     if len(x.shape) != 2 or len(weight.shape) != 2 or x.shape[0] > MAX_ROWS:
         return False
-    if str(x.element_type) not in _HALF or str(weight.element_type) not in _HALF:
+    stored = str(stored_weight(op.operands[1]).type.element_type)
+    both_half = str(x.element_type) in _HALF and stored in _HALF
+    if not both_half and stored not in _QUANTIZED_MLIR:
         return False
     numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
     left, right = numbers.lhs_contracting_dimensions, numbers.rhs_contracting_dimensions
     return list(left) == [1] and list(right) == [1]
+
+
+def stored_weight(weight: Any) -> Any:
+    """The quantised weight that ``weight`` is a conversion of, or ``weight`` itself."""
+    if getattr(weight.owner, "name", "") != "stablehlo.convert":
+        return weight
+    source = weight.owner.operands[0]
+    return source if str(source.type.element_type) in _QUANTIZED_MLIR else weight
 
 
 def _by_rows(x: Any, weight: Any) -> Any:
@@ -100,4 +112,6 @@ def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:
 
 def _widen(tensor: Any) -> Any:
     wide = ir.RankedTensorType.get(tensor.type.shape, ir.F32Type.get())
+    if tensor.type == wide:
+        return tensor
     return hlo.convert(wide, tensor)

@@ -15,7 +15,9 @@ import torch
 from neuronc.dtypes import DTYPES
 from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
+from neuronc.parallel.rules import ParamRule
 from neuronc.parallel.shards import cut_shard
+from neuronc.parallel.stored import stored_tensors
 from neuronc.trace.attention import ATTENTION
 from neuronc.trace.collectives import RankGroup
 from neuronc.trace.masks import masked_by_position
@@ -36,7 +38,7 @@ class EagerRanks:
     Args:
         config: The model.
         plan: Its parallel plan.
-        weights: Whole parameters by name, in the dtype to compute in.
+        weights: Whole tensors by name, as the rank files hold them.
         batch_size: Slots.
         max_length: Cache positions per slot.
         dtype: Our name of the dtype.
@@ -61,8 +63,11 @@ class EagerRanks:
             one = _ONE_TEXT if config.embedding else _ONE_TOKEN
             probed = probe_program(self.models[0], config, plan, one, torch_dtype)
         self.layers = probed.caches
+        stored = stored_tensors(plan.rules.values(), dtype=dtype, scheme=plan.quantize)
+        rules = {tensor.rule.name: tensor.rule for tensor in stored}
         self.weights = [
-            {n: _shard(weights[n], plan, n, rank) for n in plan.rules} for rank in range(plan.tp)
+            {n: _shard(weights[n], rule, rank) for n, rule in rules.items()}
+            for rank in range(plan.tp)
         ]
         self.caches: list[list[torch.Tensor]] = []
 
@@ -123,7 +128,5 @@ def _results(futures: list[Future[tuple[torch.Tensor, ...]]]) -> list[tuple[torc
     return [future.result() for future in futures]
 
 
-def _shard(whole: torch.Tensor, plan: ParallelPlan, name: str, rank: int) -> torch.Tensor:
-    return torch.from_numpy(cut_shard(whole.float().numpy(), plan.rules[name], rank)).to(
-        whole.dtype
-    )
+def _shard(whole: torch.Tensor, rule: ParamRule, rank: int) -> torch.Tensor:
+    return torch.from_numpy(cut_shard(whole.float().numpy(), rule, rank)).to(whole.dtype)

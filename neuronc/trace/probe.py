@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from neuronc.dtypes import DTYPES, from_torch
 from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
+from neuronc.parallel.stored import stored_tensors
 from neuronc.trace.context import running
 from neuronc.trace.embed_program import EmbedProgram
 from neuronc.trace.kv_cache import LayerCache, probing_cache
@@ -45,7 +47,7 @@ def probe_program(
     """Run the program ``spec`` of a rank's ``model``; called under `masked_by_position`."""
     num_layers = model.config.get_text_config().num_hidden_layers
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        weights = {n: torch.empty(r.rank_shape, dtype=dtype) for n, r in plan.rules.items()}
+        weights = _weights(plan, dtype)
         data = {t.name: torch.empty(t.shape, dtype=torch.int32) for t in data_specs(spec)}
         rank = torch.empty((1,), dtype=torch.int32) if plan.tp > 1 else None
         if spec.phase == "embed":
@@ -60,3 +62,12 @@ def probe_program(
             shared = find_shared_layers(model, lambda: call_model(model, weights, token_ids, cache))
     caches = [layer.found for layer in cache.layers]
     return Probe(caches=caches, shared_layers=shared, layer_outputs=outputs)
+
+
+def _weights(plan: ParallelPlan, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Empty weights of a rank by name, in the dtypes that they are stored in."""
+    own = from_torch(str(dtype), subject="the model").name
+    return {
+        t.rule.name: torch.empty(t.rule.rank_shape, dtype=getattr(torch, DTYPES[t.dtype].torch))
+        for t in stored_tensors(plan.rules.values(), dtype=own, scheme=plan.quantize)
+    }

@@ -27,6 +27,7 @@ from neuronc.trace.parallel_modules import (
     split_vocab,
     widen_norm,
 )
+from neuronc.trace.quantized_linear import quantize_linears
 from neuronc.trace.rank_heads import RankHeads
 
 
@@ -48,6 +49,7 @@ def build_rank_model(config: ModelConfig, plan: ParallelPlan, dtype: torch.dtype
         _replace_modules(model, config, plan)
         _set_counts(model, config, plan)
         _sum_blocks(model, config, plan)
+    quantize_linears(model, plan, in_out=config.family.in_out)
     use_own_experts(model, tp=plan.tp)
     if config.family.in_out:
         _replace_in_out(model)

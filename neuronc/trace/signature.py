@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
+from neuronc.parallel.stored import stored_tensors
 from neuronc.trace.kv_cache import LayerCache
 from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec
 
@@ -18,6 +19,8 @@ def make_signature(
 ) -> ProgramSignature:
     """Inputs and outputs of ``spec`` on one rank whose ``layers`` keep keys and values.
 
+    Weights are in the order of the rank files, in the dtypes that they are stored in.
+
     Prefill data: ``token_ids [1, bucket]``, ``slot [1]``, ``start [1]`` (position of the first
     token), ``length [1]`` (valid tokens). Decode data: ``token_ids [batch]``,
     ``positions [batch]``. All i32. Output: ``logits`` (``[1, vocab]`` of the last valid token, or
@@ -27,8 +30,8 @@ def make_signature(
     ``[batch, hidden]`` f32.
     """
     weights = [
-        TensorSpec(name=n, kind="weight", shape=r.rank_shape, dtype=dtype)
-        for n, r in plan.rules.items()
+        TensorSpec(name=t.rule.name, kind="weight", shape=t.rule.rank_shape, dtype=t.dtype)
+        for t in stored_tensors(plan.rules.values(), dtype=dtype, scheme=plan.quantize)
     ]
     slots = (spec.batch_size, spec.max_length)
     caches = [

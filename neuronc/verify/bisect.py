@@ -114,6 +114,7 @@ def _tapped(
             source=split.source,
             shapes={name: tuple(shape) for name, shape in split.shapes.items()},
             dtype=manifest.dtype,
+            quantize=split.quantize,
             target="cpu",
             make_executable=True,
             taps=True,

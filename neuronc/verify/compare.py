@@ -143,6 +143,12 @@ def relative_error(a: Array, b: Array) -> float:
     return float(np.abs(wide_a - wide_b).max()) / (float(np.abs(wide_b).max()) or 1.0)
 
 
+def kl_divergence(a: Array, b: Array) -> float:
+    """``sum p_b (log p_b - log p_a)`` in nats, of the softmax of logits ``a`` and ``b``."""
+    log_a, log_b = _log_softmax(a.astype(np.float64)), _log_softmax(b.astype(np.float64))
+    return max(0.0, float((np.exp(log_b) * (log_b - log_a)).sum()))
+
+
 def compare_rows(rows: Sequence[LogitsRow], *, dtype: str, num_layers: int) -> Comparison:
     """Compare ``rows``; a NaN or infinity in the compiled logits is an infinite error."""
     eps = DTYPES[dtype].eps
@@ -198,11 +204,10 @@ def _measure(row: LogitsRow, eps: float, allowed: float) -> _Measured:
     best_a, best_b = int(a.argmax()), int(b.argmax())
     margin = float(b[best_b] - b[best_a])
     tie = best_a != best_b and margin <= 2 * allowed * eps * scale
-    log_a, log_b = _log_softmax(a), _log_softmax(b)
     return _Measured(
         abs_error=error,
         ulp=ulp,
-        kl=max(0.0, float((np.exp(log_b) * (log_b - log_a)).sum())),
+        kl=kl_divergence(a, b),
         top1=best_a == best_b or tie,
         tie=tie,
         fine=ulp <= allowed and (best_a == best_b or tie),

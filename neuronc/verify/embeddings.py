@@ -91,7 +91,7 @@ def compare_embeddings(
         entry["max_ulp"] = max(entry["max_ulp"], relative / eps)
         errors.append(relative * (float(np.abs(b).max()) or 1.0))
         relatives.append(relative)
-        cosines.append(_cosine(a, b))
+        cosines.append(cosine(a, b))
     own_errors = [
         relative_error(row.same_dtype, row.reference) / eps
         for row in rows
@@ -175,6 +175,7 @@ def _text(tokens: Sequence[int], length: int, number: int) -> tuple[int, ...]:
     return tuple(tokens[(begin + i) % len(tokens)] for i in range(length))
 
 
-def _cosine(a: Array, b: Array) -> float:
+def cosine(a: Array, b: Array) -> float:
+    """Cosine similarity; NaN where one of the two has no length."""
     scale = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / scale if np.isfinite(scale) and scale else float("nan")

@@ -18,20 +18,42 @@ from neuronc.checkpoint.digest import digest_array
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import InputError, VerificationError
 from neuronc.families.model_config import ModelConfig
+from neuronc.parallel.quantize import dequantize
 from neuronc.parallel.rank_files import open_ranks
+from neuronc.parallel.rules import ParamRule
 from neuronc.parallel.shards import is_cut_into, join_shards
 from neuronc.parallel.split_manifest import SplitManifest
+from neuronc.parallel.stored import scale_rule, store
 
 Array = np.ndarray[Any, Any]
 ReadTensor = Callable[[str], Array]
 
 
 def from_checkpoint(checkpoint: Checkpoint, split: SplitManifest) -> ReadTensor:
-    """Tensors as the checkpoint has them, rounded to the split's dtype."""
+    """Tensors as the checkpoint has them, rounded to the split's dtype.
+
+    Those that the split quantises are quantised again, and come back as f32.
+    """
     element = numpy_dtype(DTYPES[split.dtype])
 
     def read(name: str) -> Array:
-        return np.asarray(checkpoint.reader.read(name)).astype(element)
+        own, rule = np.asarray(checkpoint.reader.read(name)), split.tensors[name].rule
+        if rule.channel_dim is None:
+            return own.astype(element)
+        (_, stored, _), (_, scales, _) = store(own, rule, split.quantize)
+        return dequantize(stored, scales, rule.channel_dim)
+
+    return read
+
+
+def unquantized(checkpoint: Checkpoint, split: SplitManifest) -> ReadTensor:
+    """As `from_checkpoint`, with the checkpoint's own values, in f32, of what is quantised."""
+    element = numpy_dtype(DTYPES[split.dtype])
+
+    def read(name: str) -> Array:
+        is_quantized = split.tensors[name].rule.channel_dim is not None
+        wanted = np.dtype(np.float32) if is_quantized else element
+        return np.asarray(checkpoint.reader.read(name)).astype(wanted)
 
     return read
 
@@ -40,18 +62,27 @@ def from_shards(weights_dir: Path, split: SplitManifest) -> ReadTensor:
     """Tensors put together from the rank files, each compared with the checkpoint's digest.
 
     The digest was taken of the whole tensor when it was split, so a wrong shard, or shards of two
-    ranks changed for each other, cannot pass as the original.
+    ranks changed for each other, cannot pass as the original. Quantised ones come back as f32.
     """
     readers = open_ranks(weights_dir, split)
 
     def read(name: str) -> Array:
         tensor = split.tensors[name]
-        shards = [np.asarray(reader.read(name)) for reader in readers]
-        whole = join_shards(shards, tensor.rule)
+        whole = join(tensor.rule, tensor.digest)
+        if tensor.rule.channel_dim is None:
+            return whole
+        scales = join(scale_rule(tensor.rule), tensor.scale_digest)
+        return dequantize(whole, scales, tensor.rule.channel_dim)
+
+    def join(rule: ParamRule, digest: str | None) -> Array:
+        shards = [np.asarray(reader.read(rule.name)) for reader in readers]
+        whole = join_shards(shards, rule)
         # A linked split has no digests: what it reads is the checkpoint.
-        is_another = tensor.digest and digest_array(whole) != tensor.digest
-        if not is_cut_into(whole, shards, tensor.rule) or is_another:
-            message = f"{name!r} put together from the rank shards is not the checkpoint's tensor"
+        is_another = bool(digest) and digest_array(whole) != digest
+        if not is_cut_into(whole, shards, rule) or is_another:
+            message = (
+                f"{rule.name!r} put together from the rank shards is not the checkpoint's tensor"
+            )
             raise VerificationError(message, hint="split the checkpoint again")
         return whole
 

@@ -21,7 +21,8 @@ from neuronc.runtime.session import Session
 from neuronc.verify.cases import Case, make_rounds, real_tokens
 from neuronc.verify.compare import Comparison, LogitsRow, compare_rows
 from neuronc.verify.embeddings import EmbeddingComparison, compare_embeddings, run_embeddings
-from neuronc.verify.reference import References, from_checkpoint, from_shards
+from neuronc.verify.quantization_cost import QuantizationCost, cost_of_quantization
+from neuronc.verify.reference import References, from_checkpoint, from_shards, unquantized
 
 _Truth = tuple[Any, Any]
 """Logits ``[length, vocab]`` of a sequence in f32, and in the artifact's dtype or None."""
@@ -36,12 +37,17 @@ class Verification:
         reference: What the artifact was compared with, in words.
         target: Where the artifact ran.
         non_finite_weights: Weights that hold NaN or infinity, by name.
+        quantize: How the artifact's weights are quantised; the reference then has the values that
+            the quantised ones stand for.
+        quantization_cost: What that costs; None where the original weights are not at hand.
     """
 
     comparison: Comparison | EmbeddingComparison
     reference: str
     target: str
     non_finite_weights: tuple[str, ...]
+    quantize: str | None = None
+    quantization_cost: QuantizationCost | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, as stored in the manifest."""
@@ -51,7 +57,12 @@ class Verification:
             "reference": self.reference,
             "non_finite_weights": list(self.non_finite_weights),
             **asdict(self.comparison),
+            **({} if self.quantize is None else {"quantization": self._quantization()}),
         }
+
+    def _quantization(self) -> dict[str, Any]:
+        cost = self.quantization_cost
+        return {"scheme": self.quantize, "cost": None if cost is None else asdict(cost)}
 
 
 def verify_artifact(
@@ -94,7 +105,32 @@ def _verify(
         reference=_describe_reference(split, checkpoint),
         target=session.ran_on,
         non_finite_weights=non_finite,
+        quantize=split.quantize,
+        quantization_cost=_cost(session, references, config, weights_dir, checkpoint, progress),
     )
+
+
+def _cost(
+    session: Session,
+    references: References,
+    config: ModelConfig,
+    weights_dir: Path,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+) -> QuantizationCost | None:
+    """What quantisation costs, where there is any and the original weights are at hand."""
+    split = read_split_manifest(weights_dir)
+    if split.quantize is None or checkpoint is None:
+        return None
+    with progress.stage("comparing with the original weights"):
+        return cost_of_quantization(
+            config,
+            references.truth,
+            list(split.tensors),
+            unquantized(named_as_model(checkpoint, config), split),
+            real_tokens(weights_dir, config.vocab_size),
+            max_length=session.max_length,
+        )
 
 
 def open_references(
@@ -175,7 +211,10 @@ def _describe_reference(split: SplitManifest, checkpoint: Checkpoint | None) -> 
     origin = f"checkpoint {split.source}" if checkpoint else "rank shards put together"
     if checkpoint is not None and checkpoint.adapter is not None:
         origin += f" with adapter {checkpoint.adapter.name}"
-    return f"transformers eager, f32 arithmetic, {split.dtype} weights from {origin}"
+    stored = split.dtype
+    if split.quantize is not None:
+        stored += f" and dequantised {split.quantize}"
+    return f"transformers eager, f32 arithmetic, {stored} weights from {origin}"
 
 
 def _run(

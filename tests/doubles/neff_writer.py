@@ -11,7 +11,20 @@ from typing import Any
 
 HEADER_BYTES = 1024
 PAYLOAD = "hlo.pb"
-_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 2, 8: 4, 10: 2, 11: 4, 16: 2}  # by xla.PrimitiveType
+_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    6: 1,
+    7: 2,
+    8: 4,
+    10: 2,
+    11: 4,
+    16: 2,
+    20: 1,
+    28: 1,
+}  # by xla.PrimitiveType
 
 
 def write_neff(path: Path, module: Any, *, lnc: int, version: str) -> None:

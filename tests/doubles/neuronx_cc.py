@@ -125,7 +125,7 @@ def main(argv: list[str], folder: Path) -> int:
     from tests.doubles.strict_hlo import read_strictly
 
     try:
-        module: Any = read_strictly(Path(options.model).read_bytes())
+        module: Any = read_strictly(Path(options.model).read_bytes(), target=options.target)
     except ValueError as error:
         code, _, text = str(error).partition(" ")
         fail("ERROR", code, text)

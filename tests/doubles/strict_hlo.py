@@ -11,11 +11,12 @@ _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 _INTERNAL, _UNSUPPORTED, _DYNAMIC = "NCC_INLA001", "NCC_EVRF001", "NCC_EMOD025"
 _REFUSED_OPS = ("sort", "topk", "triangular-solve", "cholesky", "fft", "conditional", "call")
 _S64, _U64, _F64, _C64, _C128 = 5, 9, 12, 15, 18
+_F8E4M3FN = 20
 _MAX_ID = 2**31
 
 
-def read_strictly(raw: bytes) -> Any:
-    """The module in ``raw``.
+def read_strictly(raw: bytes, *, target: str | None = None) -> Any:
+    """The module in ``raw``; what a ``target`` has is checked where one is given.
 
     Raises:
         ValueError: what the real compiler rejects or is known to crash on.
@@ -27,6 +28,8 @@ def read_strictly(raw: bytes) -> Any:
             _refuse(_INTERNAL, f"unknown field {number} in {message.DESCRIPTOR.name}")
         if message.DESCRIPTOR.name == "ShapeProto":
             _check_shape(message)
+            if message.element_type == _F8E4M3FN and target not in (None, "trn3"):
+                _refuse("NCC_EVRF051", f"f8e4m3fn is not supported on {target}")
     seen: set[int] = set()
     for computation in module.computations:
         for instruction in computation.instructions:

@@ -8,6 +8,7 @@ from neuronc.checkpoint.folder import find_companions, has_weights, read_config
 from neuronc.checkpoint.source import resolve_source
 from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.dtypes import DTYPES
+from neuronc.errors import InputError
 from neuronc.parallel.layouts.digested_reader import DigestedReader
 from neuronc.parallel.layouts.names import LAYOUTS, Layout
 from neuronc.parallel.layouts.nxdi import is_nxdi_folder, open_nxdi
@@ -53,6 +54,9 @@ def open_split(folder: Path) -> tuple[Checkpoint, SplitManifest]:
 
 def _open_ranks(folder: Path, source: str) -> tuple[Checkpoint, SplitManifest]:
     split = read_split_manifest(folder)
+    if split.quantize is not None:
+        message = f"{folder} holds {split.quantize} weights; the original ones are not in it"
+        raise InputError(message, hint="use the checkpoint that it was made of")
     dtype = DTYPES[split.dtype]
     rules = {name: tensor.rule for name, tensor in split.tensors.items()}
     checkpoint = Checkpoint(

@@ -1,6 +1,6 @@
 """What each Neuron target is: its chip's memory, and the logical cores it can be cut into.
 
-Figures: AWS Neuron SDK 2.32, ``about-neuron/arch/neuron-hardware``. A logical core (LNC) of 2 is
+Figures: AWS Neuron SDK 2.32, ``about-neuron/arch/neuron-hardware`` and ``.../data-types``. A logical core (LNC) of 2 is
 two physical cores that act as one.
 """
 
@@ -21,6 +21,8 @@ class NeuronTarget:
         hbm_bytes_by_lnc: Device memory that one logical core can use, by logical core size; its
             keys are the sizes that are legal.
         default_lnc: What neuronx-cc takes when it is told nothing.
+        has_f8e4m3fn: Whether it has the 8-bit float that ends at 448 (NCC_EVRF051); all have
+            f8e4m3, which ends at 240.
         documented: Whether the compiler's reference page lists it.
     """
 
@@ -28,6 +30,7 @@ class NeuronTarget:
     chip: str
     hbm_bytes_by_lnc: dict[int, int]
     default_lnc: int
+    has_f8e4m3fn: bool = False
     documented: bool = True
 
 
@@ -51,6 +54,7 @@ NEURON_TARGETS = {
             chip="Trainium3",
             hbm_bytes_by_lnc={1: 18 * _GIB, 2: 36 * _GIB},
             default_lnc=2,
+            has_f8e4m3fn=True,
             documented=False,
         ),
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -33,6 +34,11 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {UP: np.zeros((36, 96), np.float32)},
         {},
         rf"'{UP}' has shape \[36, 96\]; the config's sizes give \[96, 36\]",
+    ),
+    "weights of 8-bit floats": (
+        {UP: np.zeros((96, 36), ml_dtypes.float8_e4m3fn)},
+        {},
+        f"tensor '{UP}' of .* is f8e4m3fn; expected floating point, 8-bit float",
     ),
     "quantized weights": (
         {UP: np.zeros((96, 36), np.int8)},

@@ -18,6 +18,7 @@ from neuronc.targets.neuron.hlo.interface import (
     name_inputs_and_outputs,
     set_aliases,
 )
+from neuronc.targets.neuron.hlo.rewrites.float8 import end_floats_at_240
 from neuronc.targets.neuron.hlo.rewrites.pipeline import rewrite_operators
 from neuronc.targets.neuron.hlo.schema import LEGACY, MODERN
 from neuronc.targets.neuron.hlo.walk import shapes_of, walk
@@ -32,6 +33,7 @@ def legalise(
     *,
     native_int64: bool = False,
     use_topk_call: bool = False,
+    floats_end_at_240: bool = False,
 ) -> bytes:
     """Serialized ``xla.HloModuleProto`` of one rank, in the form neuronx-cc reads.
 
@@ -45,6 +47,8 @@ def legalise(
         native_int64: Keep 64-bit integers, for trn2 and later with ``--native-int64=enabled``;
             else they become 32-bit ones, inputs and outputs too.
         use_topk_call: Top-k of floats by the compiler's own ``AwsNeuronTopK``.
+        floats_end_at_240: The target has f8e4m3 and no f8e4m3fn, and no input of the latter type
+            holds more than 240: it becomes the former.
 
     Raises:
         CompilerError: the module has a field, type or shape that has no legal form; it is named.
@@ -54,6 +58,8 @@ def legalise(
         _refuse_unknown_fields(message)
     inline_calls(module)
     rewrite_operators(module, native_int64=native_int64, use_topk_call=use_topk_call)
+    if floats_end_at_240:
+        end_floats_at_240(module)
     for computation in module.computations:
         for instruction in computation.instructions:
             _legalise_instruction(instruction)

@@ -6,6 +6,7 @@ from neuronc.dtypes import DTYPES
 from neuronc.errors import PlanError
 from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
+from neuronc.parallel.stored import stored_tensors
 from neuronc.targets.neuron.chips import NEURON_TARGETS
 
 _GIB = 2**30
@@ -27,7 +28,8 @@ def require_fit(
         PlanError: they are more, with the numbers (NCC_EVRF009).
     """
     element_bytes = DTYPES[dtype].size_bytes
-    weights = element_bytes * sum(prod(rule.rank_shape) for rule in plan.rules.values())
+    stored = stored_tensors(plan.rules.values(), dtype=dtype, scheme=plan.quantize)
+    weights = sum(DTYPES[t.dtype].size_bytes * prod(t.rule.rank_shape) for t in stored)
     of_heads = 2 * plan.heads.kv_per_rank * config.head_dim
     per_position = config.num_layers * (config.family.cache_width or of_heads)
     caches = element_bytes * per_position * batch_size * max_length
@@ -40,4 +42,9 @@ def require_fit(
             f" {max_length} tokens {caches / _GIB:.1f}); a core of {target} at --lnc {lnc} has"
             f" {available / _GIB:.0f} GiB"
         )
-        raise PlanError(message, hint="raise --tp, or lower --batch-size or --max-length")
+        raise PlanError(message, hint=_way_out(plan))
+
+
+def _way_out(plan: ParallelPlan) -> str:
+    more = "" if plan.quantize or not plan.rules else ", or store weights with --quantize"
+    return f"raise --tp, or lower --batch-size or --max-length{more}"

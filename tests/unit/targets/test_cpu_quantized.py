@@ -1,0 +1,86 @@
+"""Products of 8-bit weights on XLA:CPU: merged as they are stored, and never widened in memory."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neuronc.dtypes import DTYPES, numpy_dtype
+from neuronc.targets.cpu_merge import merge_inputs, merge_linears
+from neuronc.targets.cpu_rewrites import MAX_DEPTH, rewrite_for_cpu
+from neuronc.trace.program_spec import ProgramSignature, TensorSpec
+from tests.unit.targets.test_cpu_rewrites import compiled
+
+OUTS = {"up": 256, "gate": 128}
+
+
+def program(rows: int, depth: int, dtype: str, x_dtype: str) -> tuple[str, ProgramSignature]:
+    """``gate`` and ``up`` of ``x``, of weights in ``dtype``."""
+    element, x = DTYPES[dtype].mlir, f"tensor<{rows}x{depth}x{x_dtype}>"
+    lines, arguments = [], []
+    for name, out in OUTS.items():
+        stored, wide = (f"tensor<{out}x{depth}x{e}>" for e in (element, x_dtype))
+        result = f"tensor<{rows}x{out}x{x_dtype}>"
+        arguments.append(f"%{name}: {stored}")
+        lines.append(f"%{name}_w = stablehlo.convert %{name} : ({stored}) -> {wide}")
+        lines.append(
+            f"%{name}_y = stablehlo.dot_general %x, %{name}_w, contracting_dims = [1] x [1]"
+            f" : ({x}, {wide}) -> {result}"
+        )
+    results = ", ".join(f"tensor<{rows}x{out}x{x_dtype}>" for out in OUTS.values())
+    body, names = "\n".join(lines), ", ".join(f"%{name}_y" for name in OUTS)
+    text = f"""func.func public @main({", ".join(arguments)}, %x: {x}) -> ({results}) {{
+      {body}
+      return {names} : {results}
+    }}"""
+    inputs = (
+        *(
+            TensorSpec(name=n, kind="weight", shape=(o, depth), dtype=dtype)
+            for n, o in OUTS.items()
+        ),
+        TensorSpec(name="x", kind="data", shape=(rows, depth), dtype=x_dtype),
+    )
+    outputs = tuple(
+        TensorSpec(name=n, kind="data", shape=(rows, o), dtype=x_dtype) for n, o in OUTS.items()
+    )
+    return text, ProgramSignature(inputs=inputs, outputs=outputs, aliases={})
+
+
+def inputs_of(signature: ProgramSignature) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [
+        rng.integers(-100, 100, t.shape).astype(numpy_dtype(DTYPES[t.dtype]))
+        for t in signature.inputs
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["i8", "f8e4m3fn"])
+@pytest.mark.parametrize("x_dtype", ["f32", "bf16"])
+@pytest.mark.parametrize(("rows", "depth"), [(1, 64), (2, MAX_DEPTH + 3), (16, 64)])
+def test_merged_and_rewritten_products_are_what_they_were(
+    dtype: str, x_dtype: str, rows: int, depth: int
+) -> None:
+    text, signature = program(rows, depth, dtype, x_dtype)
+    merged_text, merged = merge_linears(text, signature)
+    assert merged == (("up", "gate"),)
+    assert merged_text.count("stablehlo.dot_general") == 1
+    small = merge_inputs(signature, merged)
+    assert [(t.shape[0], t.dtype) for t in small.inputs[:1]] == [(384, dtype)]
+    up, gate, x = inputs_of(signature)
+    found = compiled(rewrite_for_cpu(merged_text, small), small)(np.concatenate([up, gate]), x)
+    for weight, one in zip((up, gate), found, strict=True):
+        expected = x.astype(np.float64) @ weight.astype(np.float64).T
+        error = np.abs(np.asarray(one).astype(np.float64) - expected).max()
+        assert error <= np.abs(expected).max() * DTYPES[x_dtype].eps * (16 if rows > 4 else 2)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "f8e4m3fn"])
+@pytest.mark.parametrize("x_dtype", ["f32", "bf16"])
+def test_few_rows_never_widen_the_weight_in_memory(dtype: str, x_dtype: str) -> None:
+    text, signature = program(1, 512, dtype, x_dtype)
+
+    def temporary_bytes(of: str) -> int:
+        return int(compiled(of, signature).memory_analysis().temp_size_in_bytes)
+
+    assert temporary_bytes(text) >= 256 * 512 * 2
+    assert temporary_bytes(rewrite_for_cpu(text, signature)) < 256 * 512 / 2
