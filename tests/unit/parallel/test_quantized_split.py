@@ -14,6 +14,7 @@ from neuronc.checkpoint.checkpoint import open_checkpoint
 from neuronc.checkpoint.safetensors_reader import SafetensorsReader, read_safetensors_header
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.parallel.layouts.names import Layout
 from neuronc.parallel.plan import plan_parallelism
 from neuronc.parallel.shards import join_shards
 from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
@@ -162,7 +163,7 @@ def test_a_manifest_whose_quantisation_contradicts_itself_is_refused(
 
 @pytest.mark.parametrize(("layout", "tp"), [("nxdi", 2), ("transformers-neuronx", 1)])
 def test_layouts_of_other_tools_refuse_it_by_name(
-    tiny_llama: Path, tmp_path: Path, layout: str, tp: int
+    tiny_llama: Path, tmp_path: Path, layout: Layout, tp: int
 ) -> None:
     with pytest.raises(UsageError, match=f"layout {layout} has no form for --quantize int8"):
         split(tiny_llama, tmp_path / "out", tp=tp, options=SplitOptions(layout=layout))
