@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
+from neuronc.checkpoint.tensor_info import Place, TensorInfo, TensorReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,14 @@ class RangeReader(TensorReader, Protocol):
         """Rows ``start`` to ``stop`` of tensor ``name``, ``[stop - start, ...]``; errors as `read`."""
 
 
+@runtime_checkable
+class PlacedReader(TensorReader, Protocol):
+    """A `TensorReader` over local files that hold the values as they are read."""
+
+    def place_of(self, name: str) -> Place | None:
+        """Where tensor ``name`` lies; None where it lies in no one place."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
     """Consecutive rows of a tensor; a scalar is one block of one row.
@@ -26,10 +34,12 @@ class Block:
     Attributes:
         start: The first row.
         values: ``[rows, ...]``; of a scalar ``[]``.
+        place: Where the values lie on the disk, if they do.
     """
 
     start: int
     values: "np.ndarray[Any, Any]"
+    place: Place | None = None
 
 
 def blocks_of(reader: TensorReader, info: TensorInfo, *, block_bytes: int) -> Iterator[Block]:
@@ -42,14 +52,19 @@ def blocks_of(reader: TensorReader, info: TensorInfo, *, block_bytes: int) -> It
         InputError: what `TensorReader.read` refuses.
     """
     step = rows_per_block(info, block_bytes)
+    whole_place = reader.place_of(info.name) if isinstance(reader, PlacedReader) else None
     if not info.shape or step >= info.shape[0]:
-        yield Block(start=0, values=reader.read(info.name))
+        yield Block(start=0, values=reader.read(info.name), place=whole_place)
         return
     whole = None if isinstance(reader, RangeReader) else reader.read(info.name)
     for start in range(0, info.shape[0], step):
         stop = min(start + step, info.shape[0])
         if isinstance(reader, RangeReader):
-            yield Block(start=start, values=reader.read_range(info.name, start, stop))
+            values = reader.read_range(info.name, start, stop)
+            place = whole_place and replace(
+                whole_place, offset=whole_place.offset + start * row_bytes(info)
+            )
+            yield Block(start=start, values=values, place=place)
         else:
             assert whole is not None, "read above"
             yield Block(start=start, values=whole[start:stop])
@@ -57,5 +72,10 @@ def blocks_of(reader: TensorReader, info: TensorInfo, *, block_bytes: int) -> It
 
 def rows_per_block(info: TensorInfo, block_bytes: int) -> int:
     """Rows of ``info`` that ``block_bytes`` hold; one at least."""
-    row_bytes = math.prod(info.shape[1:]) * info.dtype.size_bytes
-    return max(1, block_bytes // row_bytes) if row_bytes else max(1, math.prod(info.shape[:1]))
+    size = row_bytes(info)
+    return max(1, block_bytes // size) if size else max(1, math.prod(info.shape[:1]))
+
+
+def row_bytes(info: TensorInfo) -> int:
+    """Bytes of one row of ``info``."""
+    return math.prod(info.shape[1:]) * info.dtype.size_bytes

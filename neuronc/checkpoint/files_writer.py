@@ -12,7 +12,7 @@ from neuronc.checkpoint.digest import FileDigest
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.paths import writing
 from neuronc.checkpoint.safetensors_writer import Begun, SafetensorsWriter
-from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.checkpoint.tensor_info import Place, TensorInfo
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -74,10 +74,10 @@ class FilesWriter:
             sha256 = begun[self._waiting[-1].path]
             self._open(Begun(num_tensors=num_done, sha256=sha256))
 
-    def append(self, name: str, rows: Array) -> None:
-        """Rows of the tensor whose turn it is; the array must not change any more."""
+    def append(self, name: str, rows: Array, place: Place | None = None) -> None:
+        """Rows of the tensor whose turn it is; see `SafetensorsWriter.append`."""
         writer = self._writer or self._open(None)
-        writer.append(name, rows)
+        writer.append(name, rows, place)
 
     def finish(self, name: str) -> None:
         """End the tensor; a file that is whole then gets its name."""

@@ -11,7 +11,7 @@ import numpy as np
 from neuronc import dtypes
 from neuronc.checkpoint.paths import reading
 from neuronc.checkpoint.safetensors_header import parse_safetensors_header
-from neuronc.checkpoint.tensor_info import TensorInfo, no_such_tensor
+from neuronc.checkpoint.tensor_info import Place, TensorInfo, no_such_tensor
 from neuronc.errors import InputError
 
 
@@ -51,6 +51,11 @@ class SafetensorsReader:
         rows = replace(stored.info, shape=shape)
         skipped = replace(stored.info, shape=(start, *stored.info.shape[1:])).size_bytes
         return _map_tensor(replace(stored, info=rows, offset=stored.offset + skipped))
+
+    def place_of(self, name: str) -> Place | None:
+        """Where the tensor lies."""
+        stored = self.stored[name]
+        return Place(path=stored.path, offset=stored.offset)
 
     def read_rows(self, names: Sequence[str]) -> "np.ndarray[Any, Any]":
         """Tensors ``[rows_i, ...]`` one after the other.

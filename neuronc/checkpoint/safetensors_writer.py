@@ -1,5 +1,6 @@
 """Writing safetensors files tensor by tensor; format as in `neuronc.checkpoint.safetensors_reader`."""
 
+import errno
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ import numpy as np
 from neuronc import dtypes
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.paths import disk_full, free_bytes, writing
-from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.checkpoint.tensor_info import Place, TensorInfo
 from neuronc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,17 +136,18 @@ class SafetensorsWriter:
             self.append(name, part)
         self.finish(name)
 
-    def append(self, name: str, rows: "np.ndarray[Any, Any]") -> None:
+    def append(self, name: str, rows: "np.ndarray[Any, Any]", place: Place | None = None) -> None:
         """Append rows of the next tensor, which `finish` ends; errors as `write`.
 
-        The array is handed to the lanes: it must not change until they are drained.
+        The array is handed to the lanes: it must not change until they are drained. Where its very
+        bytes lie in a file at ``place``, the system copies them from there.
         """
         info = self._next(name)
         self._rows += len(rows) if info.shape else 1
         if rows.shape[1:] != info.shape[1:] or self._rows > math.prod(info.shape[:1]):
             message = f"a part of tensor {name!r} has shape {rows.shape}; declared {info.shape}"
             raise ValueError(message)
-        self._put_array(info, rows)
+        self._put_array(info, rows, place)
 
     def finish(self, name: str) -> None:
         """End the tensor that `append` was called for.
@@ -214,27 +216,50 @@ class SafetensorsWriter:
             raise ValueError(message)
         return self._left[-1]
 
-    def _put_array(self, info: TensorInfo, array: "np.ndarray[Any, Any]") -> None:
+    def _put_array(
+        self, info: TensorInfo, array: "np.ndarray[Any, Any]", place: Place | None = None
+    ) -> None:
         if array.dtype != dtypes.numpy_dtype(info.dtype):
             message = f"tensor {info.name!r} has dtype {array.dtype}; declared {info.dtype.name}"
             raise ValueError(message)
         # as bytes, because bf16 has no buffer protocol; copies only what has strides
-        self._put(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        self._put(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, place)
 
-    def _put(self, data: "bytes | memoryview[int]") -> None:
+    def _put(self, data: "bytes | memoryview[int]", place: Place | None = None) -> None:
         self._handed_bytes += len(data)
         if self._lanes is None:
             self._sha256.update(data)
-            self._write_all(data)
+            self._write_all(data, place)
             return
         self._lanes.submit(self._lane, len(data), lambda: self._sha256.update(data))
-        self._lanes.submit(self._lane + 1, len(data), lambda: self._write_all(data))
+        self._lanes.submit(self._lane + 1, len(data), lambda: self._write_all(data, place))
 
-    def _write_all(self, data: "bytes | memoryview[int]") -> None:
+    def _write_all(self, data: "bytes | memoryview[int]", place: Place | None = None) -> None:
         rest = memoryview(data)
         with self._writing():
+            if place is not None:
+                rest = rest[self._copy(place, len(rest)) :]
             while rest:  # the system may take less than it is given
                 rest = rest[self._file.write(rest) :]
+
+    def _copy(self, place: Place, size_bytes: int) -> int:
+        """Have the system copy from file to file, which spares a detour; how many bytes it did."""
+        copied = 0
+        source = os.open(place.path, os.O_RDONLY)
+        try:
+            while copied < size_bytes:
+                at, rest = place.offset + copied, size_bytes - copied
+                done = os.copy_file_range(source, self._file.fileno(), rest, offset_src=at)
+                if not done:
+                    break
+                copied += done
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # not between these file systems: the rest is written
+        finally:
+            os.close(source)
+        return copied
 
     def _discard(self) -> None:
         if self._lanes:

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from neuronc.dtypes import Dtype
@@ -42,6 +43,14 @@ class MergedAdapter:
     file: str
     sha256: str
     config_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where values lie as they are: byte ``offset`` in the local file ``path``."""
+
+    path: Path
+    offset: int
 
 
 class TensorReader(Protocol):

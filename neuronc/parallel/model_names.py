@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from neuronc.checkpoint.blocks import RangeReader
+from neuronc.checkpoint.blocks import PlacedReader, RangeReader
 from neuronc.checkpoint.checkpoint import Checkpoint
-from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader, no_such_tensor
+from neuronc.checkpoint.tensor_info import Place, TensorInfo, TensorReader, no_such_tensor
 from neuronc.errors import InputError
 from neuronc.families.family import Family
 from neuronc.families.model_config import ModelConfig
@@ -113,6 +113,11 @@ class _ModelReader:
         if name not in self.plain:
             raise no_such_tensor(name, self.plain, subject="the checkpoint")
         return self.reader.read(self.plain[name])
+
+    def place_of(self, name: str) -> Place | None:
+        """Where a tensor lies that the checkpoint has in one piece."""
+        reader, old = self.reader, self.plain.get(name)
+        return reader.place_of(old) if old and isinstance(reader, PlacedReader) else None
 
     def stack(self, sources: Sources) -> "np.ndarray[Any, Any]":
         import numpy as np

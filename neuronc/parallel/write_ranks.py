@@ -14,6 +14,7 @@ from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.digest import FileDigest, new_tensor_digest
 from neuronc.checkpoint.files_writer import FilesWriter, PlannedFile
 from neuronc.checkpoint.lanes import Lanes
+from neuronc.checkpoint.tensor_info import Place
 from neuronc.dtypes import Dtype
 from neuronc.errors import InputError
 from neuronc.parallel.plan import ParallelPlan
@@ -137,7 +138,8 @@ class _Splitter:
         digest, scales = new_tensor_digest(), list[Array]()
         for block in self._blocks(name, rule):
             [(_, rows, _), *more] = self._stored(block.values, rule)
-            self._append(digest, rows, block.start, rule)
+            place = block.place if rows is block.values else None
+            self._append(digest, rows, block.start, rule, place)
             scales += [found for _, found, _ in more]
             stage.advance(block.values.nbytes, note=name)
         self._finish(name)
@@ -167,14 +169,31 @@ class _Splitter:
             raise InputError(message, hint="pass --dtype bf16 or f32") from error
         return [(rule.name, rows, rule)]
 
-    def _append(self, digest: "xxh3_128", rows: Array, start: int, rule: ParamRule) -> None:
+    def _append(
+        self,
+        digest: "xxh3_128",
+        rows: Array,
+        start: int,
+        rule: ParamRule,
+        place: Place | None = None,
+    ) -> None:
         rows = np.ascontiguousarray(rows).reshape(rows.shape)  # a scalar would get a dim
         data = rows.reshape(-1).view(np.uint8).data
         self.lanes.submit(0, len(data), partial(digest.update, data))
         for rank, writer in enumerate(self.writers):
             for part in cut_rows(rows, start, rule, rank):
-                writer.append(rule.name, part)
+                writer.append(rule.name, part, _place_in(part, rows, place))
 
     def _finish(self, name: str) -> None:
         for writer in self.writers:
             writer.finish(name)
+
+
+def _place_in(part: Array, rows: Array, place: Place | None) -> Place | None:
+    """Where ``part``, a view of ``rows``, lies on the disk; None where it is no run of bytes."""
+    if place is None or part.base is None or not part.flags.c_contiguous:
+        return None
+    offset = part.ctypes.data - rows.ctypes.data
+    if not 0 <= offset <= rows.nbytes - part.nbytes:
+        return None
+    return Place(path=place.path, offset=place.offset + offset)

@@ -16,7 +16,7 @@ from neuronc import dtypes
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.safetensors_reader import read_safetensors_header
 from neuronc.checkpoint.safetensors_writer import SafetensorsWriter
-from neuronc.checkpoint.tensor_info import TensorInfo
+from neuronc.checkpoint.tensor_info import Place, TensorInfo
 from neuronc.errors import InputError, PlanError, UsageError
 
 A = TensorInfo(name="a", shape=(2, 3), dtype=dtypes.DTYPES["bf16"])
@@ -204,3 +204,47 @@ def test_a_missing_output_folder_is_a_usage_error(tmp_path: Path) -> None:
 def test_the_digest_of_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent"):
         sha256_file(tmp_path / "absent")
+
+
+def _write_from(path: Path, source: Path, lies: bytes) -> bytes:
+    """Write B's values from ``source``, where ``lies`` lie before them."""
+    source.write_bytes(lies + B_VALUES.tobytes())
+    with SafetensorsWriter(path, [B]) as writer:
+        writer.append("b", B_VALUES, Place(path=source, offset=len(lies)))
+        writer.finish("b")
+    return load_file(path)["b"].tobytes()
+
+
+def test_bytes_that_lie_in_a_file_are_copied_from_there(tmp_path: Path) -> None:
+    found = _write_from(tmp_path / "w.safetensors", tmp_path / "source", b"before")
+    assert found == B_VALUES.tobytes()
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.ENOSYS, errno.EINVAL])
+def test_what_the_system_cannot_copy_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real, calls = os.copy_file_range, []
+
+    def some_bytes(source: int, target: int, count: int, **options: Any) -> int:
+        calls.append(count)
+        if len(calls) > 1:
+            raise OSError(number, os.strerror(number))
+        return real(source, target, 7, **options)
+
+    monkeypatch.setattr(os, "copy_file_range", some_bytes)
+    found = _write_from(tmp_path / "w.safetensors", tmp_path / "source", b"before")
+    assert found == B_VALUES.tobytes()
+    assert len(calls) == 2
+
+
+def test_a_disk_that_fills_up_while_copying_is_a_plan_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **options: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(PlanError, match="bytes needed"):
+        _write_from(tmp_path / "w.safetensors", tmp_path / "source", b"before")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
