@@ -155,8 +155,8 @@ def main() -> None:
     for name, times in took.items():
         spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
         ratios = [f"{rates[name] / rates[other]:.2f}" for other in ("cp", "cp, flushed")]
-        peak = f"{peaks[name] / 1e6:.0f}" if peaks[name] else ""
-        cells = [name, spread, f"{sizes[name] / 1e6:.0f}", f"{rates[name]:.0f}", *ratios, peak]
+        memory = f"{peaks[name] / 1e6:.0f}" if peaks[name] else ""
+        cells = [name, spread, f"{sizes[name] / 1e6:.0f}", f"{rates[name]:.0f}", *ratios, memory]
         print(f"| {' | '.join(cells)} |")
 
 
