@@ -50,7 +50,7 @@ class GgufReader:
         values: Any = None
         for part in self.parts[name]:
             result = self.processor.process(
-                weights=_dequantize(self.path, part),
+                weights=read_stored(self.path, part),
                 name=part.name,
                 tensor_key_mapping=self.names,
                 parsed_parameters={"tensors": collected},
@@ -115,7 +115,12 @@ def _stored_shape(path: Path, tensor: GgufTensor) -> tuple[int, ...]:
         raise broken(path, f"{what}, which cannot be read: {error}") from error
 
 
-def _dequantize(path: Path, tensor: GgufTensor) -> "np.ndarray[Any, Any]":
+def read_stored(path: Path, tensor: GgufTensor) -> "np.ndarray[Any, Any]":
+    """The dequantised values of one GGUF tensor, f32 in its own shape.
+
+    Raises:
+        InputError: The file cannot be read, or the quantisation is not one that gguf knows.
+    """
     from gguf import GGMLQuantizationType, dequantize
 
     shape = _stored_shape(path, tensor)

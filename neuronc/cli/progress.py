@@ -42,6 +42,15 @@ def describe_amount(done: float, total: float | None, unit: str) -> str:
     return f"{done:,.{decimals}f}{of_total} {unit}".rstrip()
 
 
+def describe_pace(done: float, total: float | None, unit: str, elapsed_s: float) -> str:
+    """``, 412 MB/s, 12 s left`` for bytes; nothing for what is not even, as programs."""
+    if unit != "bytes" or done <= 0 or elapsed_s <= 0:
+        return ""
+    rate = done / elapsed_s
+    left = "" if total is None else f", {max(0.0, total - done) / rate:.0f} s left"
+    return f", {rate / 1e6:.0f} MB/s{left}"
+
+
 class LineProgress:
     """One line when a stage begins, few while it runs, one with the elapsed time when it ends.
 
@@ -95,6 +104,7 @@ class _LineStage:
                 return
             self._shown, self._shown_s = self._done, now_s
             done = describe_amount(self._done, self._total, self._unit)
+            done += describe_pace(self._done, self._total, self._unit, now_s - self._started_s)
         extra = f", {note}" if note else ""
         self._write(f"{self._title}: {done}{extra} ({now_s - self._started_s:.0f} s)")
 
@@ -163,12 +173,14 @@ class _BarStage:
     def __init__(self, bars: "Bars", task: "TaskID", total: float | None, unit: str) -> None:
         self._bars, self._task = bars, task
         self._total, self._unit = total, unit
-        self._done = 0.0
+        self._done, self._started_s = 0.0, time.monotonic()
         self._lock = threading.Lock()
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         with self._lock:
             self._done += amount
             shown = describe_amount(self._done, self._total, self._unit)
+            elapsed_s = time.monotonic() - self._started_s
+            shown += describe_pace(self._done, self._total, self._unit, elapsed_s)
             shown = f"{shown}  {note}" if note else shown
             self._bars.update(self._task, completed=self._done, amount=shown)

@@ -75,6 +75,16 @@ def test_lines_say_begin_amount_and_elapsed_time() -> None:
     ]
 
 
+def test_bytes_come_with_their_rate_and_the_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with LineProgress(stream, clock).stage("split", total=10e9, unit="bytes") as stage:
+        clock.now_s += 4
+        stage.advance(2e9, "embed")
+        clock.now_s += 1
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "split: 2,000.0 of 10,000.0 MB, 500 MB/s, 16 s left, embed (4 s)"
+
+
 def test_fast_advances_are_not_printed_each() -> None:
     stream, clock = io.StringIO(), Clock()
     with LineProgress(stream, clock).stage("read", total=1000, unit="tensors") as stage:
