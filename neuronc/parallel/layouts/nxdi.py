@@ -13,7 +13,7 @@ from typing import Any
 
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.folder import find_companions, read_config
-from neuronc.checkpoint.paths import contained_file, read_json_object, reading
+from neuronc.checkpoint.paths import contained_file, path_below, read_json_object, reading
 from neuronc.checkpoint.safetensors_reader import (
     SafetensorsReader,
     StoredTensor,
@@ -71,8 +71,14 @@ def open_nxdi(folder: Path, *, source: str) -> Checkpoint:
     )
 
 
+def _weights_of(folder: Path) -> Path:
+    """Where the rank files are; optimum-neuron keeps them one folder deeper."""
+    deeper = folder / "checkpoint" / NXDI_WEIGHTS
+    return deeper if deeper.is_dir() else folder / NXDI_WEIGHTS
+
+
 def _find_ranks(folder: Path) -> set[int]:
-    weights = folder / NXDI_WEIGHTS
+    weights = _weights_of(folder)
     if not weights.is_dir():
         return set()
     with reading(weights):
@@ -81,7 +87,8 @@ def _find_ranks(folder: Path) -> set[int]:
 
 
 def _read_headers(folder: Path) -> list[Header]:
-    weights = contained_file(folder, NXDI_WEIGHTS)
+    weights = contained_file(_weights_of(folder).parent, NXDI_WEIGHTS)
+    path_below(folder, weights.relative_to(folder).as_posix())
     ranks = _find_ranks(folder)
     for rank in range(len(ranks)):
         if rank not in ranks:

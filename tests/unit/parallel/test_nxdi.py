@@ -81,6 +81,22 @@ def test_ranks_of_others_are_read_where_config_leaves_no_choice(
         assert found.reader.read(name).tobytes() == expected.reader.read(name).tobytes()
 
 
+def test_rank_files_of_optimum_neuron_lie_one_folder_deeper(
+    by_others: Callable[[int], Path], even_llama: Path
+) -> None:
+    folder = by_others(2)
+    (folder / "checkpoint").mkdir()
+    (folder / "weights").rename(folder / "checkpoint" / "weights")
+    (folder / "neuron_config.json").write_text('{"tp_degree": 2}')
+
+    found = open_any_checkpoint(str(folder))
+
+    expected = open_checkpoint(str(even_llama))
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name in expected.tensors:
+        assert found.reader.read(name).tobytes() == expected.reader.read(name).tobytes()
+
+
 def test_padded_heads_of_others_are_refused(written: Path) -> None:
     (written / "split.json").unlink()
     refused(written, r"has no split\.json: 9 heads over tp=2 ranks are padded")
