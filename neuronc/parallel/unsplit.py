@@ -90,7 +90,7 @@ def unsplit_folder(
     total = sum(info.size_bytes for info in infos.values())
     if free_bytes(out_dir) < total:
         raise disk_full(out_dir / SAFETENSORS, needed_bytes=total)
-    memory = SplitMemory()
+    memory = SplitMemory.within(None)
     with (
         Lanes(budget_bytes=memory.budget_bytes) as lanes,
         FilesWriter(out_dir, files, lanes=lanes, lane=1, metadata=_METADATA) as writer,

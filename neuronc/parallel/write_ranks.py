@@ -191,7 +191,7 @@ class _Splitter:
 
 def _place_in(part: Array, rows: Array, place: Place | None) -> Place | None:
     """Where ``part``, a view of ``rows``, lies on the disk; None where it is no run of bytes."""
-    if place is None or part.base is None or not part.flags.c_contiguous:
+    if place is None or not part.flags.c_contiguous:
         return None
     offset = part.ctypes.data - rows.ctypes.data
     if not 0 <= offset <= rows.nbytes - part.nbytes:

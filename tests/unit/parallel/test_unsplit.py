@@ -14,7 +14,9 @@ from neuronc.checkpoint.checkpoint import open_checkpoint
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import InputError
 from neuronc.families.model_config import read_model_config
+from neuronc.parallel import split_memory
 from neuronc.parallel.layouts.names import LAYOUTS, Layout
+from neuronc.parallel.split_manifest import read_split_manifest
 from neuronc.parallel.split_options import SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
 from neuronc.parallel.unsplit import Unsplit, unsplit_folder
@@ -22,6 +24,14 @@ from tests.tiny_families import random_model
 from tests.unit.parallel.decoder_shapes import SMOLLM2, decoder_shapes
 
 Array = np.ndarray[Any, Any]
+
+K = "model.layers.0.self_attn.k_proj.weight"
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even these tiny tensors come in many blocks."""
+    monkeypatch.setattr(split_memory, "DEFAULT_BLOCK_BYTES", 50)
 
 
 def there_and_back(
@@ -172,6 +182,40 @@ def test_a_changed_value_is_refused_by_the_tensors_name(
 
     (tmp_path / "again").mkdir()
     with pytest.raises(InputError, match=r"model\.norm\.weight|not one tensor cut into ranks"):
+        unsplit_folder(tmp_path / "split", tmp_path / "again")
+
+
+def test_a_digest_of_another_tensor_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    there_and_back(tiny_llama, tmp_path, tp=2)
+    path = tmp_path / "split" / "split.json"
+    data = json.loads(path.read_text())
+    data["tensors"]["model.norm.weight"]["xxh3_128"] = "0" * 32
+    path.write_text(json.dumps(data))
+
+    (tmp_path / "again").mkdir()
+    with pytest.raises(InputError, match=r"'model\.norm\.weight' of .* is not the tensor"):
+        unsplit_folder(tmp_path / "split", tmp_path / "again")
+
+
+@pytest.mark.parametrize("start", [None, 0])
+def test_padding_and_second_copies_are_compared(
+    tiny_llama: Path, tmp_path: Path, start: int | None
+) -> None:
+    there_and_back(tiny_llama, tmp_path, tp=4)
+    tensor = read_split_manifest(tmp_path / "split").tensors[K]
+    rank, row = next(
+        (rank, sum(p.length for p in pieces[:number]))
+        for rank, pieces in reversed(list(enumerate(tensor.rule.ranks)))
+        for number, piece in enumerate(pieces)
+        if (piece.start is None) == (start is None)
+    )
+    path = tmp_path / "split" / f"rank-{rank}.safetensors"
+    weights = load_file(path)
+    weights[K][row] += 1
+    save_file(weights, path)
+
+    (tmp_path / "again").mkdir()
+    with pytest.raises(InputError, match=rf"the shards of '{K}' .* are not one tensor|'{K}' of"):
         unsplit_folder(tmp_path / "split", tmp_path / "again")
 
 
