@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.errors import CompilerError, HostMemoryError, NeuroncError
-from neuronc.lower.program_files import JOB, KEPT, LOG, RESULT
+from neuronc.lower.program_files import JOB, LOG, RESULT, SCRATCH
 from neuronc.progress import SILENT, Progress, Stage
 from neuronc.trace.program_spec import ProgramSpec
 
@@ -107,9 +107,8 @@ def _follow(worker: subprocess.Popen[str], programs_dir: Path, stage: Stage) -> 
             continue
         folder = programs_dir / event["folder"]
         peak = max(peak, _result(folder, event["exit"]))
-        for scratch in folder.iterdir():
-            if scratch.name not in KEPT:
-                scratch.unlink()
+        for name in SCRATCH:
+            (folder / name).unlink(missing_ok=True)
         stage.advance(1, note=f"{folder.name}: done")
     return peak
 
