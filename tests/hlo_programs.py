@@ -7,15 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
-from jax.interpreters.mlir import make_ir_context
-from jaxlib import _jax
-from jaxlib.mlir import ir
 from jaxlib.xla_client import hlo as xla_hlo
 
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
 from neuronc.targets.neuron.hlo.legalise import legalise
 from neuronc.targets.neuron.hlo.schema import LEGACY
+from neuronc.targets.neuron.hlo.to_stablehlo import to_stablehlo
 from neuronc.targets.neuron.hlo.walk import shapes_of, walk
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
@@ -120,20 +118,3 @@ def runner(hlo: bytes, outputs: Any) -> Callable[..., Arrays]:
 
 def _bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
-
-
-def to_stablehlo(hlo: bytes) -> str:
-    """What XLA reads in ``hlo``, its ranks as the partitions that XLA:CPU knows them as."""
-    with make_ir_context():
-        module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(hlo))
-        main = next(op for op in module.body.operations if op.name.value == "main")
-        for op in (module.operation, main.operation):
-            for name in list(op.attributes):
-                if name.startswith("mhlo.") or name == "arg_attrs":
-                    del op.attributes[name]
-        for op in main.regions[0].blocks[0].operations:
-            if op.name in ("stablehlo.all_reduce", "stablehlo.all_gather"):
-                channel = "#stablehlo.channel_handle<handle = 1, type = 1>"
-                op.attributes["channel_handle"] = ir.Attribute.parse(channel)
-                op.attributes["use_global_device_ids"] = ir.UnitAttr.get()
-        return str(module)

@@ -27,14 +27,14 @@ class ProgramJob:
     Attributes:
         name: Folder of the program under ``programs/``.
         tp: Number of ranks.
-        signature: Given when relinking: compile the StableHLO that is there, trace nothing.
+        signature: Given when relinking: compile the program that is there, trace nothing.
         spec: Phase, bucket and sizes; None when relinking.
         config: config.json of the model.
         source: The checkpoint's name, for messages.
         shapes: Whole shape of every parameter; None where there is no checkpoint: they then
             follow from ``config``.
         dtype: Element type of weights and arithmetic.
-        target: A Neuron target's program is legalised for neuronx-cc as well.
+        target: A Neuron target's program is legalised for neuronx-cc, and compiled as legalised.
         make_executable: Whether XLA:CPU compiles it.
         taps: Whether it gives out what every layer does.
         dump_ir: Folder for numbered IR dumps, or None.

@@ -9,8 +9,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
+from neuronc.targets.neuron.hlo.to_stablehlo import to_stablehlo
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
-from tests.hlo_programs import to_stablehlo
 
 Array = np.ndarray[Any, Any]
 DTYPES = {

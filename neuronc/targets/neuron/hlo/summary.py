@@ -54,7 +54,7 @@ def summarize_hlo(path: Path) -> HloSummary:
     try:
         module = MODERN.FromString(raw)
         entry = entry_of(module)
-        inputs, outputs = tuple(_inputs(entry)), tuple(_outputs(entry))
+        inputs, outputs = tuple(inputs_of(entry)), tuple(outputs_of(entry))
     except (DecodeError, StopIteration) as error:
         message = f"{path} is not a serialized HLO module"
         raise InputError(message, hint="pass a .hlo.pb file") from error
@@ -80,7 +80,8 @@ def _has_unknown_fields(raw: bytes) -> bool:
     return bool(module.ByteSize() != whole)
 
 
-def _inputs(entry: Any) -> list[str]:
+def inputs_of(entry: Any) -> list[str]:
+    """``name: type[shape]`` of the entry's parameters, in order."""
     parameters = sorted(
         (i for i in entry.instructions if i.opcode == "parameter"),
         key=lambda parameter: int(parameter.parameter_number),
@@ -91,7 +92,8 @@ def _inputs(entry: Any) -> list[str]:
     ]
 
 
-def _outputs(entry: Any) -> list[str]:
+def outputs_of(entry: Any) -> list[str]:
+    """``name: type[shape]`` of what the entry gives, in order."""
     root = next(i for i in entry.instructions if i.id == entry.root_id)
     shapes = list(root.shape.tuple_shapes) or [root.shape]
     told = root.frontend_attributes.map.get("neff_output_names", "")
