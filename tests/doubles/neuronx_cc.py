@@ -95,6 +95,10 @@ def behave(folder: Path, program: str) -> None:
         time.sleep(0.6)
         os.kill(os.getpid(), signal.SIGKILL)
         del hoard
+    elif mode == "slow":
+        hoard = bytearray(64 * 2**20)
+        time.sleep(2.2)
+        del hoard
     elif mode == "hang":
         time.sleep(600)
     elif mode == "busy":

@@ -1,8 +1,6 @@
 """What the CPU verifies is the legalised HLO: a legalisation that is wrong does not pass."""
 
 import json
-import os
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from neuronc.pipeline import build
 from neuronc.recipe import Recipe
 from neuronc.targets.neuron.hlo.schema import LEGACY
 from neuronc.targets.neuron.settings import CompileOptions
+from tests.broken_worker import break_legalising
 from tests.end_to_end.resign import copy_artifact, resign
 from tests.tiny_families import random_model
 
@@ -66,12 +65,7 @@ _FAULTS = {
 @pytest.fixture
 def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A worker whose legalisation is broken as the parameter says."""
-    code = textwrap.dedent(_FAULTS[request.param])
-    text = f"from neuronc.targets.neuron.hlo import legalise\n{code}"
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(text)
-    root = str(Path(__file__).parents[3])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), root]))
+    break_legalising(_FAULTS[request.param], tmp_path, monkeypatch)
     return str(request.param)
 
 
