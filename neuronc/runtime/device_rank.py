@@ -243,3 +243,7 @@ def _check_names(
             )
             message = f"the NEFF of {entry.name}: {what}"
             raise InputError(message, hint="compile the artifact again")
+        if tuple(found[name].shape) != tensor.shape:
+            what = f"{name!r} has shape {list(found[name].shape)}"
+            message = f"the NEFF of {entry.name}: {what}; the manifest says {list(tensor.shape)}"
+            raise InputError(message, hint="compile the artifact again")

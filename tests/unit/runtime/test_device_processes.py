@@ -37,7 +37,7 @@ def _serve(pipe: Any, answer: Callable[[int], Any]) -> None:
 
 
 def test_answer_of_another_rank_to_a_failed_question_is_not_taken_for_the_next() -> None:
-    failing_once = lambda number: LOST if number == 1 else f"zero {number}"  # noqa: E731
+    failing_once = lambda number: LOST if number == 1 else f"zero {number}"
     ranks = ranks_that([failing_once, lambda number: f"one {number}"])
     with pytest.raises(CompilerError, match="lost it"):
         ranks._ask("run", "decode", 32, [np.zeros(1)])
