@@ -84,3 +84,26 @@ def test_working_compiler_is_told_with_seconds_and_memory(
     assert seconds[-1] >= 2
     assert max(float(beat[2]) for beat in beats if beat) >= 0.06  # the double fills 64 MiB
     assert (1, "prefill_8: done") in told.notes
+
+
+def test_more_compiles_at_once_than_memory_allows_are_done_and_warned_of(
+    tiny_bundle: Path,
+    compiler: CompilerDouble,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import psutil
+
+    class Memory:
+        available = 20 * 2**30
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    argv = ["compile", str(tiny_bundle), "--json"]
+    assert main([*argv, "-o", str(tmp_path / "three"), "--jobs", "3"]) == 0
+    told = "--jobs 3 may need 24 GiB (our guess of 8 GiB each); 20 GiB are free"
+    warnings = json.loads(capfd.readouterr().out)["warnings"]
+    assert told in warnings
+    assert main([*argv, "-o", str(tmp_path / "two"), "--jobs", "2"]) == 0
+    assert json.loads(capfd.readouterr().out)["warnings"] == [w for w in warnings if w != told]
+    assert sorted(compiler.compiled()) == ["decode_32", "decode_64", "prefill_16", "prefill_8"]
