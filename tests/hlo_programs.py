@@ -86,11 +86,11 @@ def from_text(text: str) -> bytes:
     return proto
 
 
-def legal_module(hlo: bytes, *, num_inputs: int = 1, num_outputs: int = 1, **options: bool) -> Any:
+def legal_module(hlo: bytes, *, num_inputs: int = 1, num_outputs: int = 1) -> Any:
     """``hlo``, of inputs and outputs that need no more than a name, as legalised."""
     scalar = np.zeros((), np.float32)
     signature = signature_of([scalar] * num_inputs, [scalar] * num_outputs)
-    return LEGACY.FromString(legalise(hlo, signature, **options))
+    return LEGACY.FromString(legalise(hlo, signature))
 
 
 def signature_of(arrays: Any, outputs: Any) -> ProgramSignature:

@@ -16,8 +16,8 @@ from tests.neuron_doubles import CompilerDouble
 
 _REFUSED_OPERATOR = """
     right = legalise.rewrite_operators
-    def wrong(module, **options):
-        right(module, **options)
+    def wrong(module):
+        right(module)
         for computation in module.computations:
             for instruction in computation.instructions:
                 if instruction.opcode == "logistic":

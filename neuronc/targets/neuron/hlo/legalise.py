@@ -26,25 +26,16 @@ from neuronc.trace.program_spec import ProgramSignature
 _UNSUPPORTED = frozenset({F64, C64, C128})
 
 
-def legalise(
-    hlo: bytes,
-    signature: ProgramSignature,
-    *,
-    native_int64: bool = False,
-    use_topk_call: bool = False,
-) -> bytes:
+def legalise(hlo: bytes, signature: ProgramSignature) -> bytes:
     """Serialized ``xla.HloModuleProto`` of one rank, in the form neuronx-cc reads.
 
     Inputs are named as in ``signature``; a cache's input ``NAME.must_alias_input`` and its output
     ``NAME`` are one device tensor. Operators that neuronx-cc does not take become others
-    (`rewrites`). Cost: linear in the number of instructions, no weights.
+    (`rewrites`), and 64-bit integers 32-bit ones, inputs and outputs too. Cost: linear in the number of instructions, no weights.
 
     Args:
         hlo: Serialized ``xla.HloModuleProto`` of today's XLA.
         signature: Inputs and outputs of that module in order.
-        native_int64: Keep 64-bit integers, for trn2 and later with ``--native-int64=enabled``;
-            else they become 32-bit ones, inputs and outputs too.
-        use_topk_call: Top-k of floats by the compiler's own ``AwsNeuronTopK``.
 
     Raises:
         CompilerError: the module has a field, type or shape that has no legal form; it is named.
@@ -53,7 +44,7 @@ def legalise(
     for message in walk(module):
         _refuse_unknown_fields(message)
     inline_calls(module)
-    rewrite_operators(module, native_int64=native_int64, use_topk_call=use_topk_call)
+    rewrite_operators(module)
     for computation in module.computations:
         for instruction in computation.instructions:
             _legalise_instruction(instruction)
