@@ -7,15 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
-from jax.interpreters.mlir import make_ir_context
-from jaxlib import _jax
-from jaxlib.mlir import ir
 from jaxlib.xla_client import hlo as xla_hlo
 
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
 from neuronc.targets.neuron.hlo.legalise import legalise
 from neuronc.targets.neuron.hlo.schema import LEGACY
+from neuronc.targets.neuron.hlo.to_stablehlo import to_stablehlo
 from neuronc.targets.neuron.hlo.walk import shapes_of, walk
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
@@ -88,11 +86,14 @@ def from_text(text: str) -> bytes:
     return proto
 
 
-def legal_module(hlo: bytes, *, num_inputs: int = 1, num_outputs: int = 1, **options: bool) -> Any:
+def legal_module(
+    hlo: bytes, *, num_inputs: int = 1, num_outputs: int = 1, floats_end_at_240: bool = False
+) -> Any:
     """``hlo``, of inputs and outputs that need no more than a name, as legalised."""
     scalar = np.zeros((), np.float32)
     signature = signature_of([scalar] * num_inputs, [scalar] * num_outputs)
-    return LEGACY.FromString(legalise(hlo, signature, **options))
+    legal = legalise(hlo, signature, floats_end_at_240=floats_end_at_240)
+    return LEGACY.FromString(legal)
 
 
 def signature_of(arrays: Any, outputs: Any) -> ProgramSignature:
@@ -120,20 +121,3 @@ def runner(hlo: bytes, outputs: Any) -> Callable[..., Arrays]:
 
 def _bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
-
-
-def to_stablehlo(hlo: bytes) -> str:
-    """What XLA reads in ``hlo``, its ranks as the partitions that XLA:CPU knows them as."""
-    with make_ir_context():
-        module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(hlo))
-        main = next(op for op in module.body.operations if op.name.value == "main")
-        for op in (module.operation, main.operation):
-            for name in list(op.attributes):
-                if name.startswith("mhlo.") or name == "arg_attrs":
-                    del op.attributes[name]
-        for op in main.regions[0].blocks[0].operations:
-            if op.name in ("stablehlo.all_reduce", "stablehlo.all_gather"):
-                channel = "#stablehlo.channel_handle<handle = 1, type = 1>"
-                op.attributes["channel_handle"] = ir.Attribute.parse(channel)
-                op.attributes["use_global_device_ids"] = ir.UnitAttr.get()
-        return str(module)

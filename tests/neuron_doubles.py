@@ -32,7 +32,10 @@ class CompilerDouble:
         return os.pathsep.join([str(self.folder), os.environ["PATH"]])
 
     def tell(self, **behaviour: Any) -> None:
-        """``mode``: crash, kill, hang, busy, error, silent or garbage; maybe ``program``, ``once``."""
+        """``mode``: crash, kill, slow, hang, busy, error, silent or garbage.
+
+        ``program`` and ``once`` say for which program, and whether for its first run only.
+        """
         (self.folder / "behaviour.json").write_text(json.dumps(behaviour))
 
     def behave(self) -> None:

@@ -1,4 +1,4 @@
-"""Compile an artifact's executables again from the StableHLO in it."""
+"""Compile an artifact's executables again from the lowered programs in it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,9 @@ from neuronc.trace.program_spec import signature_to_dict
 
 
 def relink(folder: Path, *, progress: Progress = SILENT) -> Manifest:
-    """Compile an artifact's executables again, for this machine, from the StableHLO in it.
+    """Compile an artifact's executables again, for this machine, from the lowered programs in it.
 
-    Needs neither torch nor the checkpoint. The artifact is unverified afterwards.
+    NEFFs stay as they are. Needs neither torch nor the checkpoint. The artifact is unverified afterwards.
 
     Raises:
         InputError: a file of the artifact changed since it was written.
@@ -31,7 +31,11 @@ def relink(folder: Path, *, progress: Progress = SILENT) -> Manifest:
         jobs = []
         for entry in manifest.programs:
             signature = signature_to_dict(entry.signature)
-            jobs.append(ProgramJob(name=entry.name, tp=manifest.tp, signature=signature))
+            jobs.append(
+                ProgramJob(
+                    name=entry.name, tp=manifest.tp, target=manifest.target, signature=signature
+                )
+            )
         run_jobs(jobs, staging / PROGRAMS_DIR, progress=progress)
         fresh = replace(
             manifest,

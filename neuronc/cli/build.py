@@ -41,6 +41,7 @@ def build(
 
     start = load_recipe(Path(recipe)) if recipe.endswith(".toml") else Recipe(checkpoint=recipe)
     asked = merge_flags(start, checkpoint=checkpoint, **flags.overrides)
+    caveats = flags.caveats
     built = pipeline.build_cached(
         asked,
         require_out(asked.out),
@@ -50,11 +51,11 @@ def build(
         options=flags.compile_options,
         progress=make_progress(flags.quiet),
     )
-    return report_built("build", built)
+    return report_built("build", built, caveats)
 
 
-def report_built(command: str, built: "Built") -> Report:
-    """The report of a command that made an artifact."""
+def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Report:
+    """The report of a command that made an artifact; ``caveats`` are among its warnings."""
     manifest = built.manifest
     data: dict[str, object] = {
         "path": str(built.folder),
@@ -77,7 +78,7 @@ def report_built(command: str, built: "Built") -> Report:
     warnings = [] if manifest.verification else [_UNVERIFIED]
     if built.split is None:
         warnings = ["lowered from config alone: there are no weights to verify or run with"]
-    warnings += (manifest.neuron or {}).get("warnings", [])
+    warnings += [*(manifest.neuron or {}).get("warnings", []), *caveats]
 
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs

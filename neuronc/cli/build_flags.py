@@ -72,7 +72,10 @@ JobsOption = Annotated[
         "--jobs",
         metavar="N",
         callback=at_least_one,
-        help="neuronx-cc at once (default: by cores and memory).",
+        help=(
+            "neuronx-cc at once (default: as cores and free memory allow, 8 GiB each). A number is"
+            " taken as it is, with a warning if memory seems too small."
+        ),
     ),
 ]
 TimeoutOption = Annotated[
@@ -140,6 +143,16 @@ class BuildFlags:
         from dataclasses import replace
 
         return replace(options, timeout_s=self.compile_timeout)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Warnings about the flags, as things are on this machine now."""
+        if self.jobs is None:
+            return ()
+        from neuronc.targets.neuron.compiler.programs import jobs_caveat
+
+        caveat = jobs_caveat(self.jobs)
+        return (caveat,) if caveat else ()
 
     def given(self) -> list[str]:
         """The options that were given, as they are written."""

@@ -54,6 +54,7 @@ def compile_command(
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
+    _refuse_ignored(weights, tracer, relink=relink)
     if tracer == "torch-neuronx":
         return _trace(checkpoint, flags)
     if relink:
@@ -64,6 +65,7 @@ def compile_command(
         message = "--weights is for bundles; a checkpoint has its own"
         raise UsageError(message, hint="leave it out")
     asked = merge_flags(Recipe(checkpoint=checkpoint), **flags.overrides)
+    caveats = flags.caveats
     built = pipeline.build(
         asked,
         require_out(asked.out),
@@ -73,7 +75,17 @@ def compile_command(
         options=flags.compile_options,
         progress=make_progress(flags.quiet),
     )
-    return report_built("compile", built)
+    return report_built("compile", built, caveats)
+
+
+def _refuse_ignored(weights: Path | None, tracer: str, *, relink: bool) -> None:
+    if weights is not None and (relink or tracer != "neuronc"):
+        other = "--relink" if relink else f"--tracer {tracer}"
+        message = f"--weights is for bundles without weights; {other} takes none"
+        raise UsageError(message, hint="leave out --weights")
+    if relink and tracer != "neuronc":
+        message = f"--relink compiles an artifact's CPU programs; --tracer {tracer} makes none"
+        raise UsageError(message, hint="leave out one of the two")
 
 
 def _relink(folder: Path, flags: BuildFlags) -> Report:
@@ -129,7 +141,7 @@ def _compile_bundle(bundle: Path, weights: Path | None, flags: BuildFlags) -> Re
         message = f"{bundle} was lowered already: {others[0]} comes too late"
         raise UsageError(message, hint="lower the checkpoint again to change it")
     begin = time.perf_counter()
-    out = require_out(flags.out)
+    out, caveats = require_out(flags.out), flags.caveats
     manifest = compile_bundle(
         bundle,
         out,
@@ -141,7 +153,7 @@ def _compile_bundle(bundle: Path, weights: Path | None, flags: BuildFlags) -> Re
     warnings = [] if manifest.verification else ["the artifact is unverified: run neuronc verify"]
     if not (out / WEIGHTS_DIR / SPLIT_FILE).is_file():
         warnings.append("it has no weights, as the bundle: pass --weights DIR to put them in")
-    return _report(out, manifest, time.perf_counter() - begin, tuple(warnings))
+    return _report(out, manifest, time.perf_counter() - begin, (*warnings, *caveats))
 
 
 def _report(

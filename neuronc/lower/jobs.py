@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.errors import CompilerError, HostMemoryError, NeuroncError
-from neuronc.lower.program_files import JOB, KEPT, LOG, RESULT
+from neuronc.lower.program_files import JOB, LOG, RESULT, SCRATCH
 from neuronc.progress import SILENT, Progress, Stage
 from neuronc.trace.program_spec import ProgramSpec
 
@@ -27,7 +27,7 @@ class ProgramJob:
     Attributes:
         name: Folder of the program under ``programs/``.
         tp: Number of ranks.
-        signature: Given when relinking: compile the StableHLO that is there, trace nothing.
+        signature: Given when relinking: compile the program that is there, trace nothing.
         spec: Phase, bucket and sizes; None when relinking.
         config: config.json of the model.
         source: The checkpoint's name, for messages.
@@ -35,7 +35,7 @@ class ProgramJob:
             follow from ``config``.
         dtype: Element type of weights and arithmetic.
         quantize: How weights are quantised, a key of `neuronc.parallel.quantize.SCHEMES`.
-        target: A Neuron target's program is legalised for neuronx-cc as well.
+        target: A Neuron target's program is legalised for neuronx-cc, and compiled as legalised.
         make_executable: Whether XLA:CPU compiles it.
         taps: Whether it gives out what every layer does.
         dump_ir: Folder for numbered IR dumps, or None.
@@ -109,9 +109,8 @@ def _follow(worker: subprocess.Popen[str], programs_dir: Path, stage: Stage) -> 
             continue
         folder = programs_dir / event["folder"]
         peak = max(peak, _result(folder, event["exit"]))
-        for scratch in folder.iterdir():
-            if scratch.name not in KEPT:
-                scratch.unlink()
+        for name in SCRATCH:
+            (folder / name).unlink(missing_ok=True)
         stage.advance(1, note=f"{folder.name}: done")
     return peak
 

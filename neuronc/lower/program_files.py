@@ -5,9 +5,6 @@ HLO = "program.hlo.pb"
 NEURON_HLO = "neuron.hlo.pb"
 SIGNATURE = "signature.json"
 EXECUTABLE = "cpu.exe"
-KEPT = (STABLEHLO, HLO, NEURON_HLO, SIGNATURE, EXECUTABLE)
-"""What stays in the artifact; the rest of a job's folder is scratch."""
-
 NEFF = "program.neff"
 COMPILER_RECORD = "neuronx-cc.json"
 COMPILER_LOG = "neuronx-cc.log"
@@ -17,3 +14,5 @@ COMPILED = (NEFF, COMPILER_RECORD, COMPILER_LOG)
 JOB = "job.json"
 RESULT = "result.json"
 LOG = "worker.log"
+SCRATCH = (JOB, RESULT, LOG)
+"""What a job leaves beside the program's files; nothing else is taken away after it."""

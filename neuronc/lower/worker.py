@@ -17,7 +17,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from neuronc.errors import NeuroncError
+from neuronc.errors import InputError, NeuroncError
 from neuronc.families.model_config import read_model_config
 from neuronc.lower.ir_dump import IRDump
 from neuronc.lower.program_files import (
@@ -50,27 +50,46 @@ _HEAVY = (
 def make_program(job: dict[str, object], folder: Path) -> None:
     """Write the StableHLO, HLO, legalised HLO and executable of ``job`` into ``folder``.
 
-    A job with a ``signature`` starts from the StableHLO that is already there: no torch needed.
+    The executable of a Neuron target's program is compiled from the legalised HLO: what it proves
+    is what neuronx-cc reads. A job with a ``signature`` starts from the files that are already
+    there: no torch needed.
     """
     from neuronc.targets.cpu import compile_cpu, set_device_count
 
     tp = int(str(job["tp"]))
     set_device_count(tp)  # before anything else uses JAX
     if job["signature"]:
-        text = (folder / STABLEHLO).read_text(encoding="utf-8")
         signature = signature_from_dict(job["signature"])  # type: ignore[arg-type]
     else:
-        text, signature = _trace_and_lower(job, folder)
+        signature = _trace_and_lower(job, folder)
     merged: MergedWeights = ()
     if job["make_executable"]:
         _say("compiling")
+        text = _as_it_will_run(folder, str(job["target"]), signature)
         executable, merged = compile_cpu(text, signature, tp=tp)
         (folder / EXECUTABLE).write_bytes(executable)
     described = {**signature_to_dict(signature), "merged_weights": merged}
     (folder / SIGNATURE).write_text(json.dumps(described))
 
 
-def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, ProgramSignature]:
+def _as_it_will_run(folder: Path, target: str, signature: ProgramSignature) -> str:
+    """StableHLO of the program in ``folder``, in the form in which ``target`` gets it."""
+    path = folder / (STABLEHLO if target == "cpu" else NEURON_HLO)
+    if not path.is_file():
+        message = f"there is no {path.name}"
+        raise InputError(message, hint="compile the checkpoint again")
+    if target == "cpu":
+        return path.read_text(encoding="utf-8")
+    from neuronc.targets.neuron.hlo.check_interface import require_interface
+    from neuronc.targets.neuron.hlo.rewrites.float8 import as_stored
+    from neuronc.targets.neuron.hlo.to_stablehlo import to_stablehlo
+
+    hlo = as_stored(path.read_bytes())
+    require_interface(hlo, signature)
+    return to_stablehlo(hlo)
+
+
+def _trace_and_lower(job: dict[str, object], folder: Path) -> ProgramSignature:
     from neuronc.lower.finish_stablehlo import finish_stablehlo
     from neuronc.lower.stablehlo_to_hlo import to_hlo_proto
     from neuronc.lower.torch_to_stablehlo import traced_to_stablehlo
@@ -96,8 +115,9 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> tuple[str, Program
 
         ends_at_240 = not NEURON_TARGETS[str(job["target"])].has_f8e4m3fn
         legal = legalise(proto, traced.signature, floats_end_at_240=ends_at_240)
+        dump.write("neuron.hlo.pb", lambda: legal)
         (folder / NEURON_HLO).write_bytes(legal)
-    return text, traced.signature
+    return traced.signature
 
 
 def _shapes(job: dict[str, object]) -> dict[str, tuple[int, ...]]:

@@ -103,7 +103,7 @@ class DeviceRank:
         given = {tensor.name: self._empty(tensor) for tensor in data}
         logits = self._empty(signature.outputs[0])
         inputs = {
-            name: given.get(tensor.name) or kept[tensor.name]
+            name: given[tensor.name] if tensor.kind == "data" else kept[tensor.name]
             for name, tensor in zip(names, signature.inputs, strict=True)
         }
         caches = {tensor.name: kept[tensor.name] for tensor in signature.outputs[1:]}
@@ -174,7 +174,8 @@ def visible_cores(tp: int) -> list[int]:
     """The cores for ``tp`` ranks: the first of NEURON_RT_VISIBLE_CORES, or of the machine.
 
     Raises:
-        ToolchainError: the variable names fewer, or is no list of cores such as ``0-3,8``.
+        ToolchainError: the variable names fewer, or is no increasing list without gaps, such as
+            ``0-3`` or ``4,5`` (Neuron SDK, runtime configuration guide).
     """
     text = os.environ.get(CORES_ENV, "").strip()
     if not text:
@@ -182,14 +183,20 @@ def visible_cores(tp: int) -> list[int]:
     cores: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
-        if match is None:
-            message = f"{CORES_ENV} is {text!r}; expected cores such as 0-3,8"
-            raise ToolchainError(message, hint=f"set it so, or unset {CORES_ENV}")
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise _odd_cores(text, f"{part.strip()!r} is neither a core nor a range")
         cores += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if cores != list(range(cores[0], cores[0] + len(cores))):
+        raise _odd_cores(text, "the runtime takes cores in increasing order, without gaps")
     if len(cores) < tp:
         message = f"{CORES_ENV} is {text!r}, {len(cores)} cores; the artifact has {tp} ranks"
         raise ToolchainError(message, hint="name a core for each rank")
     return cores[:tp]
+
+
+def _odd_cores(text: str, why: str) -> ToolchainError:
+    message = f"{CORES_ENV} is {text!r}; expected cores such as 0-3 or 4,5: {why}"
+    return ToolchainError(message, hint=f"set it so, or unset {CORES_ENV}")
 
 
 def require_lnc(lnc: int) -> None:
@@ -237,4 +244,8 @@ def _check_names(
                 f"{name!r} has {found[name].size} bytes; the manifest says {tensor_bytes(tensor)}"
             )
             message = f"the NEFF of {entry.name}: {what}"
+            raise InputError(message, hint="compile the artifact again")
+        if tuple(found[name].shape) != tensor.shape:
+            what = f"{name!r} has shape {list(found[name].shape)}"
+            message = f"the NEFF of {entry.name}: {what}; the manifest says {list(tensor.shape)}"
             raise InputError(message, hint="compile the artifact again")

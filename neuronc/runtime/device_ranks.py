@@ -84,6 +84,7 @@ class DeviceProcesses:
         root, cores = f"127.0.0.1:{_free_port()}", visible_cores(manifest.tp)
         self._pipes: list[Connection] = []
         self._workers = []
+        self._asked = 0
         for rank in range(manifest.tp):
             ours, theirs = context.Pipe()
             worker = context.Process(
@@ -122,31 +123,42 @@ class DeviceProcesses:
                 worker.join()
 
     def _ask(self, *question: Any) -> list[Any]:
+        self._asked += 1
         for rank, pipe in enumerate(self._pipes):
             try:
-                pipe.send(question)
+                pipe.send((self._asked, *question))
             except OSError as error:
                 raise _death(rank) from error
         return self._answers()
 
     def _answers(self) -> list[Any]:
+        """Every rank's answer to the newest question; those to older ones are dropped.
+
+        There are some after an error: the other ranks' answers to the same question were not waited
+        for.
+        """
         waiting = {pipe: rank for rank, pipe in enumerate(self._pipes)}
         answers: dict[int, Any] = {}
         while waiting:
             for pipe in connection.wait(list(waiting)):
-                rank = waiting.pop(cast("Connection", pipe))
-                answers[rank] = _receive(cast("Connection", pipe), rank)
+                rank = waiting[cast("Connection", pipe)]
+                number, answer = _receive(cast("Connection", pipe), rank)
+                if number < self._asked:
+                    continue
+                if isinstance(answer, NeuroncError):
+                    raise answer
+                del waiting[cast("Connection", pipe)]
+                answers[rank] = answer
         return [answers[rank] for rank in sorted(answers)]
 
 
-def _receive(pipe: Connection, rank: int) -> Any:
+def _receive(pipe: Connection, rank: int) -> tuple[int, Any]:
+    """A question's number and the rank's answer to it."""
     try:
-        answer = pipe.recv()
+        number, answer = pipe.recv()
     except (EOFError, ConnectionError) as error:
         raise _death(rank) from error
-    if isinstance(answer, NeuroncError):
-        raise answer
-    return answer
+    return number, answer
 
 
 def _death(rank: int) -> CompilerError:
@@ -164,12 +176,12 @@ def _serve(pipe: Connection, folder: str, rank: int, core: int, root: str) -> No
         require_lnc(manifest.lnc)
         device = DeviceRank(Path(folder), manifest, rank=rank, core=0)
     except NeuroncError as error:
-        pipe.send(error)
+        pipe.send((0, error))
         return
-    pipe.send(None)
+    pipe.send((0, None))
     while True:
         try:
-            what, phase, bucket, data, *rest = pipe.recv()
+            number, what, phase, bucket, data, *rest = pipe.recv()
         except (EOFError, OSError):
             return
         answer: Any
@@ -181,7 +193,7 @@ def _serve(pipe: Connection, folder: str, rank: int, core: int, root: str) -> No
         except NeuroncError as error:
             answer = error
         with suppress(OSError):  # nobody is left to hear it
-            pipe.send(answer)
+            pipe.send((number, answer))
 
 
 def _free_port() -> int:

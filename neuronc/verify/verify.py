@@ -81,7 +81,7 @@ def verify_artifact(
         folder: The artifact.
         checkpoint: Where the reference's weights come from; None puts the rank shards together.
         on: Where the artifact runs. A Neuron artifact's programs run on the CPU as well: the same
-            lowered programs through another code generator.
+            legalised programs through another code generator.
         progress: Told of every round.
 
     Raises:

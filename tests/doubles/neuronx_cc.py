@@ -95,6 +95,10 @@ def behave(folder: Path, program: str) -> None:
         time.sleep(0.6)
         os.kill(os.getpid(), signal.SIGKILL)
         del hoard
+    elif mode == "slow":
+        hoard = bytearray(64 * 2**20)
+        time.sleep(2.2)
+        del hoard
     elif mode == "hang":
         time.sleep(600)
     elif mode == "busy":
@@ -108,12 +112,38 @@ def behave(folder: Path, program: str) -> None:
         sys.exit(0)
 
 
+def list_operators(argv: list[str]) -> int:
+    from tests.doubles.documented_codes import OPERATORS
+
+    parser = _Parser(prog="neuronx-cc list-operators", allow_abbrev=False)
+    parser.add_argument("--framework", choices=["XLA"], required=True)
+    parser.parse_args(argv)
+    print("\n".join(OPERATORS))
+    return 0
+
+
+def read_model(raw: bytes, target: str, lnc: int, args: str) -> Any:
+    """The module; what the compiler refuses ends this process with its code."""
+    from tests.doubles.documented_codes import refuse_documented
+    from tests.doubles.strict_hlo import read_strictly
+
+    try:
+        module = read_strictly(raw, target=target)
+        refuse_documented(raw, target=target, lnc=lnc, args=args)
+    except ValueError as error:
+        code, _, text = str(error).partition(" ")
+        fail("ERROR", code, text)
+    return module
+
+
 def main(argv: list[str], folder: Path) -> int:
     with (folder / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps({"argv": argv, "cwd": str(Path.cwd())}) + "\n")
     if argv == ["--version"]:
         print(f"NeuronX Compiler version {VERSION}\n\nPython version 3.11\nNumPy version 2.4.6")
         return 0
+    if argv[:1] == ["list-operators"]:
+        return list_operators(argv[1:])
     if not argv or argv[0] != "compile":
         fail("ERROR", "NCC_EARG002", f"expected the command compile, found {argv[:1]}")
     options = parse(argv[1:])
@@ -121,15 +151,10 @@ def main(argv: list[str], folder: Path) -> int:
     leave_litter(options.logfile)
     program = Path(options.model).name.removesuffix(".hlo.pb")
     behave(folder, program)
-    from tests.doubles.neff_writer import write_neff
-    from tests.doubles.strict_hlo import read_strictly
-
-    try:
-        module: Any = read_strictly(Path(options.model).read_bytes(), target=options.target)
-    except ValueError as error:
-        code, _, text = str(error).partition(" ")
-        fail("ERROR", code, text)
     lnc = options.logical_nc_config or _TARGETS[options.target][-1]
+    module = read_model(Path(options.model).read_bytes(), options.target, lnc, " ".join(argv))
+    from tests.doubles.neff_writer import write_neff
+
     write_neff(Path(options.output), module, lnc=lnc, version=VERSION)
     print("Compiler status PASS")
     return 0

@@ -10,9 +10,9 @@ from jax.sharding import PartitionSpec as P
 
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
 from neuronc.targets.neuron.hlo.schema import LEGACY
+from neuronc.targets.neuron.hlo.to_stablehlo import to_stablehlo
 from neuronc.targets.neuron.hlo.walk import shapes_of
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
-from tests.hlo_programs import to_stablehlo
 
 Array = np.ndarray[Any, Any]
 DTYPES = {

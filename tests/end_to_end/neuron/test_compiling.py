@@ -78,7 +78,7 @@ def test_compiled_bundle_holds_neffs_and_how_they_came_to_be(
         assert (found["exit_code"], found["attempts"]) == (0, 1)
         assert found["wall_s"] > 0
         assert found["peak_rss_bytes"] > 2**20
-        assert found["neff_checked"] == ["header", "archive", "names and sizes"]
+        assert found["neff_checked"] == ["header", "archive", "hash", "names and sizes"]
         assert "PASS" in (tmp_path / "art/programs" / program / "neuronx-cc.log").read_text()
     litter = [p for p in (tmp_path / "art").rglob("*") if "neuronxcc-" in p.name]
     assert litter == []

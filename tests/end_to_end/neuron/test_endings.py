@@ -111,7 +111,7 @@ def test_a_compiler_that_floods_its_version_is_no_compiler(
 
 
 @pytest.mark.parametrize(
-    ("text", "cores"), [("", [0, 1]), ("4-5", [4, 5]), ("7, 2-3", [7, 2]), ("1-8", [1, 2])]
+    ("text", "cores"), [("", [0, 1]), ("4-5", [4, 5]), ("2, 3-4", [2, 3]), ("1-8", [1, 2])]
 )
 def test_ranks_take_the_cores_that_they_are_given(
     monkeypatch: pytest.MonkeyPatch, text: str, cores: list[int]
@@ -120,13 +120,27 @@ def test_ranks_take_the_cores_that_they_are_given(
     assert visible_cores(2) == cores
 
 
-@pytest.mark.parametrize(("text", "told"), [("3", "1 cores; the artifact has 2"), ("a", "such as")])
-def test_cores_that_are_too_few_or_none_are_refused(
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("3", "1 cores; the artifact has 2"),
+        ("a", "'a' is neither a core nor a range"),
+        ("0,", "'' is neither a core nor a range"),
+        ("3-1", "'3-1' is neither a core nor a range"),
+        ("0,2", "in increasing order, without gaps"),
+        ("1,0", "in increasing order, without gaps"),
+        ("0,0", "in increasing order, without gaps"),
+        ("0-3,8", "in increasing order, without gaps"),
+    ],
+)
+def test_cores_that_are_too_few_or_no_row_of_cores_are_refused(
     monkeypatch: pytest.MonkeyPatch, text: str, told: str
 ) -> None:
     monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", text)
-    with pytest.raises(ToolchainError, match=told):
+    with pytest.raises(ToolchainError, match=told) as caught:
         visible_cores(2)
+    assert caught.value.exit_code == 5
+    assert "each rank" in caught.value.hint or "unset NEURON_RT_VISIBLE_CORES" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,10 @@ def answers(artifact: Path, **how: Any) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.usefixtures("_nrtpy")
-def test_threads_of_two_ranks_give_the_cpu_targets_tokens(artifact: Path) -> None:
-    assert answers(artifact) == answers(artifact, on="cpu")
+def test_threads_of_two_ranks_give_the_cpu_targets_tokens(
+    artifact: Path, tiny_artifact: Path
+) -> None:
+    assert answers(artifact) == answers(artifact, on="cpu") == answers(tiny_artifact)
 
 
 @pytest.mark.slow

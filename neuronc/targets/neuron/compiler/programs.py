@@ -97,6 +97,8 @@ def compile_neffs(
     context = _Context(programs_dir, compiler, flags, timeout_s)
     compiles = _distinct(jobs, programs_dir, compiler, flags)
     title = f"compiling NEFFs with neuronx-cc {compiler.version}"
+    if caveat := jobs_caveat(min(num_parallel or 1, len(compiles))):
+        title += f": {caveat}"
     with (
         progress.stage(title, total=len(compiles), unit="programs") as stage,
         ThreadPoolExecutor(max_workers=num_parallel or default_jobs(len(compiles))) as pool,
@@ -120,6 +122,20 @@ def default_jobs(num_compiles: int) -> int:
 
     by_memory = psutil.virtual_memory().available // _MEMORY_PER_COMPILE_BYTES
     return max(1, min(num_compiles, len(os.sched_getaffinity(0)), by_memory))
+
+
+def jobs_caveat(num_parallel: int | None) -> str:
+    """What to say of a number of compiles at once that somebody asked for; empty if it fits."""
+    import psutil
+
+    needed = (num_parallel or 1) * _MEMORY_PER_COMPILE_BYTES
+    free = psutil.virtual_memory().available
+    if num_parallel in (None, 1) or needed <= free:
+        return ""
+    return (
+        f"--jobs {num_parallel} may need {needed / 2**30:.0f} GiB (our guess of 8 GiB each);"
+        f" {free / 2**30:.0f} GiB are free"
+    )
 
 
 def _distinct(

@@ -27,26 +27,16 @@ from neuronc.trace.program_spec import ProgramSignature
 _UNSUPPORTED = frozenset({F64, C64, C128})
 
 
-def legalise(
-    hlo: bytes,
-    signature: ProgramSignature,
-    *,
-    native_int64: bool = False,
-    use_topk_call: bool = False,
-    floats_end_at_240: bool = False,
-) -> bytes:
+def legalise(hlo: bytes, signature: ProgramSignature, *, floats_end_at_240: bool = False) -> bytes:
     """Serialized ``xla.HloModuleProto`` of one rank, in the form neuronx-cc reads.
 
     Inputs are named as in ``signature``; a cache's input ``NAME.must_alias_input`` and its output
     ``NAME`` are one device tensor. Operators that neuronx-cc does not take become others
-    (`rewrites`). Cost: linear in the number of instructions, no weights.
+    (`rewrites`), and 64-bit integers 32-bit ones, inputs and outputs too. Cost: linear in the number of instructions, no weights.
 
     Args:
         hlo: Serialized ``xla.HloModuleProto`` of today's XLA.
         signature: Inputs and outputs of that module in order.
-        native_int64: Keep 64-bit integers, for trn2 and later with ``--native-int64=enabled``;
-            else they become 32-bit ones, inputs and outputs too.
-        use_topk_call: Top-k of floats by the compiler's own ``AwsNeuronTopK``.
         floats_end_at_240: The target has f8e4m3 and no f8e4m3fn, and no input of the latter type
             holds more than 240: it becomes the former.
 
@@ -57,7 +47,7 @@ def legalise(
     for message in walk(module):
         _refuse_unknown_fields(message)
     inline_calls(module)
-    rewrite_operators(module, native_int64=native_int64, use_topk_call=use_topk_call)
+    rewrite_operators(module)
     if floats_end_at_240:
         end_floats_at_240(module)
     for computation in module.computations:

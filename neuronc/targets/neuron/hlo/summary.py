@@ -15,7 +15,7 @@ from neuronc.targets.neuron.hlo.schema import LEGACY, MODERN
 _LARGEST_ID = 2**31 - 1
 _TYPES = {
     1: "bool", 2: "s8", 3: "s16", 4: "s32", 5: "s64", 6: "u8", 7: "u16", 8: "u32", 9: "u64",
-    10: "f16", 11: "f32", 12: "f64", 13: "tuple", 15: "c64", 16: "bf16", 18: "c128",
+    10: "f16", 11: "f32", 12: "f64", 13: "tuple", 15: "c64", 16: "bf16", 18: "c128", 20: "f8e4m3fn", 28: "f8e4m3",
 }  # fmt: skip  # names of xla.PrimitiveType, xla_data.proto
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -54,7 +54,7 @@ def summarize_hlo(path: Path) -> HloSummary:
     try:
         module = MODERN.FromString(raw)
         entry = entry_of(module)
-        inputs, outputs = tuple(_inputs(entry)), tuple(_outputs(entry))
+        inputs, outputs = tuple(inputs_of(entry)), tuple(outputs_of(entry))
     except (DecodeError, StopIteration) as error:
         message = f"{path} is not a serialized HLO module"
         raise InputError(message, hint="pass a .hlo.pb file") from error
@@ -80,7 +80,8 @@ def _has_unknown_fields(raw: bytes) -> bool:
     return bool(module.ByteSize() != whole)
 
 
-def _inputs(entry: Any) -> list[str]:
+def inputs_of(entry: Any) -> list[str]:
+    """``name: type[shape]`` of the entry's parameters, in order."""
     parameters = sorted(
         (i for i in entry.instructions if i.opcode == "parameter"),
         key=lambda parameter: int(parameter.parameter_number),
@@ -91,7 +92,8 @@ def _inputs(entry: Any) -> list[str]:
     ]
 
 
-def _outputs(entry: Any) -> list[str]:
+def outputs_of(entry: Any) -> list[str]:
+    """``name: type[shape]`` of what the entry gives, in order."""
     root = next(i for i in entry.instructions if i.id == entry.root_id)
     shapes = list(root.shape.tuple_shapes) or [root.shape]
     told = root.frontend_attributes.map.get("neff_output_names", "")

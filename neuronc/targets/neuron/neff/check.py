@@ -2,7 +2,7 @@
 
 The archive's ``sgNN/def.json`` lists variables with type and size (Neuron SDK, "Device memory",
 appendix); the target is nowhere documented to stand in a NEFF, so only the logical core size is
-compared.
+compared. Element types and shapes are not in it either: shapes are compared when nrtpy has loaded it.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
 from neuronc.targets.neuron.hlo.interface import input_names
-from neuronc.targets.neuron.neff.reader import read_neff_files, read_neff_header
+from neuronc.targets.neuron.neff.reader import hash_kind, read_neff_files, read_neff_header
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
 _MAX_DEFINITIONS_BYTES = 256 * 2**20
@@ -24,25 +24,27 @@ def check_neff(path: Path, signature: ProgramSignature, *, lnc: int) -> tuple[st
     """Compare the NEFF ``path`` with ``signature``.
 
     Returns:
-        What could be compared: ``header``, ``archive``, and ``names and sizes`` where the archive
-        lists them.
+        What could be compared: ``header``, ``archive``; ``hash`` where it is one of the archive;
+        ``names``, or ``names and sizes``, where the archive lists them for every tensor.
 
     Raises:
-        InputError: not a NEFF, compiled for another logical core size, or a tensor is missing or
-            of another size.
+        InputError: not a NEFF, compiled for another logical core size, or a tensor is missing, of
+            another size, or one too many.
     """
     header = read_neff_header(path)
     if header.logical_core_size not in (0, lnc):
         size = header.logical_core_size
         message = f"{path.name} is for logical cores of size {size}; expected {lnc}"
         raise InputError(message, hint="compile it again")
+    kind = hash_kind(path)
+    compared = ("header", "archive", *(["hash"] if kind else []))
     variables = neff_variables(path)
     if not any(v.get("type") == "output" for v in variables.values()):
-        return "header", "archive"
+        return compared
     names = zip(input_names(signature), signature.inputs, strict=True)
-    _compare(path, variables, "input", dict(names))
-    _compare(path, variables, "output", {t.name: t for t in signature.outputs})
-    return "header", "archive", "names and sizes"
+    sized = _compare(path, variables, "input", dict(names))
+    sized &= _compare(path, variables, "output", {t.name: t for t in signature.outputs})
+    return *compared, "names and sizes" if sized else "names"
 
 
 def neff_variables(path: Path) -> dict[str, Mapping[str, Any]]:
@@ -79,7 +81,8 @@ def _compare(
     variables: Mapping[str, Mapping[str, Any]],
     kind: str,
     tensors: Mapping[str, TensorSpec],
-) -> None:
+) -> bool:
+    """Whether every size was there to be compared."""
     found = {name: v.get("size") for name, v in variables.items() if v.get("type") == kind}
     for name, tensor in tensors.items():
         if name not in found:
@@ -91,3 +94,7 @@ def _compare(
             size = found[name]
             message = f"{path.name} has {kind} {name!r} of {size} bytes; expected {expected}"
             raise InputError(message, hint="compile it again")
+    if more := sorted(found.keys() - tensors.keys()):
+        message = f"{path.name} has {kind} {more[0]!r}, which the program has not"
+        raise InputError(message, hint="compile it again")
+    return None not in found.values()

@@ -6,6 +6,7 @@ Byte order is not documented; little-endian is what x86-64 hosts write.
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import struct
 import tarfile
@@ -42,7 +43,7 @@ class NeffHeader:
         build_version: Of the compiler that wrote it.
         name: What the compiler was told to call it.
         uuid: Hex.
-        hash: Hex, 32 bytes; sha256 or md5 of the data (then zero-padded), by package version.
+        hash: Hex, 32 bytes; sha256 or md5 of the package, by package version: see `hash_kind`.
         num_cores: Cores the program was compiled for.
         logical_core_size: Physical cores per logical core, 0 where the compiler wrote none.
         feature_bits: Features that the runtime has to know.
@@ -95,6 +96,29 @@ def read_neff_header(path: Path) -> NeffHeader:
         logical_core_size=logical_core_size,
         feature_bits=feature_bits,
     )
+
+
+def hash_kind(path: Path) -> str:
+    """How the header's hash was taken of the archive: ``sha256``, ``md5``, or empty for neither.
+
+    Neither is no error. AWS documents "hash of the package", but not which bytes those are, how 16
+    of md5 lie in the 32, or which version takes which.
+
+    Raises:
+        InputError: not a NEFF, or a truncated one.
+    """
+    found = bytes.fromhex(read_neff_header(path).hash)
+    with reading(path), path.open("rb") as file:
+        for kind in ("sha256", "md5"):
+            file.seek(HEADER_BYTES)
+            hashed = hashlib.new(kind, usedforsecurity=False)
+            while block := file.read(2**20):
+                hashed.update(block)
+            if hashed.digest() == found[: hashed.digest_size] and not any(
+                found[hashed.digest_size :]
+            ):
+                return kind
+    return ""
 
 
 def list_neff(path: Path) -> dict[str, int]:

@@ -41,6 +41,10 @@ class NrtpyTensor:
         found: np.ndarray[Any, Any] = self.tensor_ref.copy().view(self.dtype).reshape(self.shape)
         return found
 
+    def __bool__(self) -> bool:
+        message = "the truth of an NrtpyTensor is not documented"
+        raise TypeError(message)
+
     def _require_alive(self) -> None:
         if id(self) in get_nrtpy_singleton().freed:
             raise status(3, f"tensor {self.name} was freed")

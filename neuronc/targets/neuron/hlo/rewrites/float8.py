@@ -7,6 +7,7 @@ f8e4m3fn ends at 448, f8e4m3 at 240; below, the same bits are the same value (se
 from typing import Any
 
 from neuronc.errors import CompilerError
+from neuronc.targets.neuron.hlo.schema import LEGACY
 from neuronc.targets.neuron.hlo.walk import shapes_of
 
 F8E4M3FN, F8E4M3 = 20, 28  # xla.PrimitiveType
@@ -29,3 +30,15 @@ def end_floats_at_240(module: Any) -> None:
     for shape in shapes_of(module):
         if shape.element_type == F8E4M3FN:
             shape.element_type = F8E4M3
+
+
+def as_stored(hlo: bytes) -> bytes:
+    """Legalised HLO with f8e4m3fn again, the type of the weight files, for XLA:CPU.
+
+    The same bits are the same value as long as no weight is beyond 240, which `quantize` sees to.
+    """
+    module = LEGACY.FromString(hlo)
+    narrow = [shape for shape in shapes_of(module) if shape.element_type == F8E4M3]
+    for shape in narrow:
+        shape.element_type = F8E4M3FN
+    return module.SerializeToString(deterministic=True) if narrow else hlo

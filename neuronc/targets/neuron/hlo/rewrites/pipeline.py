@@ -7,18 +7,17 @@ from neuronc.targets.neuron.hlo.rewrites.argmax import rewrite_argmax
 from neuronc.targets.neuron.hlo.rewrites.builder import rewrite
 from neuronc.targets.neuron.hlo.rewrites.narrow_integers import narrow_integers
 from neuronc.targets.neuron.hlo.rewrites.sort import rewrite_sort
-from neuronc.targets.neuron.hlo.rewrites.top_k import top_k_rule
+from neuronc.targets.neuron.hlo.rewrites.top_k import rewrite_top_k
 
 
-def rewrite_operators(module: Any, *, native_int64: bool, use_topk_call: bool) -> None:
+def rewrite_operators(module: Any) -> None:
     """Express what neuronx-cc does not take in what it does; the numbers stay the same.
 
     Raises:
         CompilerError: an operator has no such form; it is named.
     """
     rewrite(module, rewrite_argmax)
-    if not native_int64:  # after argmax, which starts from 64-bit extremes
-        narrow_integers(module)
-    rewrite(module, top_k_rule(use_topk_call=use_topk_call))
+    narrow_integers(module)  # after argmax, which starts from 64-bit extremes
+    rewrite(module, rewrite_top_k)
     rewrite(module, rewrite_sort)
     drop_uncalled(module)

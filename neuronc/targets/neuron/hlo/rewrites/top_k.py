@@ -9,16 +9,12 @@ from typing import Any
 from neuronc.errors import CompilerError
 from neuronc.targets.neuron.hlo.element_types import (
     FLOATS,
-    PRED,
     S32,
     TUPLE,
-    U32,
     highest,
-    is_integer,
     lowest,
-    name_of,
 )
-from neuronc.targets.neuron.hlo.rewrites.builder import Builder, Rule, describe
+from neuronc.targets.neuron.hlo.rewrites.builder import Builder, describe
 from neuronc.targets.neuron.hlo.rewrites.ordering import (
     TOTAL_ASCENDING,
     TOTAL_DESCENDING,
@@ -48,29 +44,25 @@ class _TopK:
         return int(self.key.shape.dimensions[self.dim])
 
 
-def top_k_rule(*, use_topk_call: bool) -> Rule:
+def rewrite_top_k(builder: Builder, instruction: Any) -> Any:
     """The rule for ``topk``, the custom call ``TopK``, and a sort that is read from its start.
 
-    ``use_topk_call``: the compiler's ``AwsNeuronTopK`` where it fits (largest values along the last
-    axis, and their positions). Which of equal values it gives first is not documented.
+    The compiler's own ``AwsNeuronTopK`` is not used: which of equal values it gives first is not
+    documented, and nothing else can run it, so that its numbers could not be verified.
 
     Raises:
-        CompilerError: k is too large, or the compiler's own top-k cannot take the type.
+        CompilerError: k is too large.
     """
-
-    def rule(builder: Builder, instruction: Any) -> Any:
-        if instruction.opcode == "sort":
-            top = _of_sort(builder, instruction)
-        elif instruction.opcode == "topk" or instruction.custom_call_target == "TopK":
-            top = _of_top_k(builder, instruction)
-        else:
-            return None
-        if top is None:
-            return None
-        parts = _emit(builder, top, instruction, use_topk_call=use_topk_call)
-        return parts[0] if instruction.shape.element_type != TUPLE else builder.tuple_of(*parts)
-
-    return rule
+    if instruction.opcode == "sort":
+        top = _of_sort(builder, instruction)
+    elif instruction.opcode == "topk" or instruction.custom_call_target == "TopK":
+        top = _of_top_k(builder, instruction)
+    else:
+        return None
+    if top is None:
+        return None
+    parts = _emit(builder, top, instruction)
+    return parts[0] if instruction.shape.element_type != TUPLE else builder.tuple_of(*parts)
 
 
 def _of_sort(builder: Builder, sort: Any) -> _TopK | None:
@@ -112,9 +104,7 @@ def _of_top_k(builder: Builder, instruction: Any) -> _TopK:
     return _TopK(operands=[x, places], key=x, order=order, dim=dim, k=values.dimensions[dim])
 
 
-def _emit(builder: Builder, top: _TopK, source: Any, *, use_topk_call: bool) -> list[Any]:
-    if use_topk_call and _fits_call(builder, top):
-        return _emit_call(builder, top, source)
+def _emit(builder: Builder, top: _TopK, source: Any) -> list[Any]:
     if 1 <= top.k <= MAX_ROUNDS:
         return _emit_rounds(builder, top)
     if top.size > MAX_SORTED:
@@ -171,27 +161,3 @@ def _stack(builder: Builder, parts: tuple[Any, ...], dim: int) -> Any:
     rows = [builder.emit("reshape", dtype, dims, part) for part in parts]
     dims[dim] = len(parts)
     return builder.emit("concatenate", dtype, dims, *rows, dimensions=[dim])
-
-
-def _fits_call(builder: Builder, top: _TopK) -> bool:
-    last = top.dim == len(top.key.shape.dimensions) - 1
-    others = [x for x in top.operands if x.id != top.key.id]
-    return last and top.order.descending and all(is_iota(builder, x, top.dim) for x in others)
-
-
-def _emit_call(builder: Builder, top: _TopK, source: Any) -> list[Any]:
-    dtype, dims = top.key.shape.element_type, list(top.key.shape.dimensions)
-    if dtype == PRED or is_integer(dtype):
-        message = f"AwsNeuronTopK does not take {name_of(dtype)} (NCC_EVRF013): {describe(source)}"
-        raise CompilerError(message, hint="take the top-k of floats, or leave the call away")
-    dims[top.dim] = top.k
-    call = builder.emit("custom-call", TUPLE, (), top.key, custom_call_target="AwsNeuronTopK")
-    call.backend_config = str(top.k).encode()
-    for part in (dtype, U32):
-        call.shape.tuple_shapes.add(element_type=part, dimensions=dims)
-    values = builder.emit("get-tuple-element", dtype, dims, call)
-    places = builder.emit("get-tuple-element", U32, dims, call, tuple_index=1)
-    return [
-        values if x.id == top.key.id else builder.convert(places, x.shape.element_type)
-        for x in top.operands
-    ]

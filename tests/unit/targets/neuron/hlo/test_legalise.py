@@ -14,8 +14,8 @@ from neuronc.targets.cpu import compile_cpu, make_mesh, open_cpu, sharding
 from neuronc.targets.cpu_merge import merge_inputs
 from neuronc.targets.neuron.hlo.legalise import legalise
 from neuronc.targets.neuron.hlo.schema import LEGACY, MODERN
+from neuronc.targets.neuron.hlo.to_stablehlo import to_stablehlo
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
-from tests.hlo_programs import to_stablehlo
 
 TP = 2
 

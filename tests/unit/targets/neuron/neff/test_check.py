@@ -1,5 +1,6 @@
 """A NEFF is compared with the program it should be."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,40 @@ def write(path: Path, definition: Any) -> Path:
 def test_names_and_sizes_that_fit_are_said_to_be_checked(tmp_path: Path) -> None:
     path = write(tmp_path / "x.neff", {"var": VARIABLES})
     assert check_neff(path, SIGNATURE, lnc=1) == ("header", "archive", "names and sizes")
+
+
+def test_sizes_that_are_not_there_are_not_said_to_be_checked(tmp_path: Path) -> None:
+    for name in ("token_ids", "logits"):
+        bare = {**VARIABLES, name: {"type": VARIABLES[name]["type"]}}
+        path = write(tmp_path / "x.neff", {"var": bare})
+        assert check_neff(path, SIGNATURE, lnc=1) == ("header", "archive", "names")
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_tensor_that_the_program_has_not_is_named(tmp_path: Path, kind: str) -> None:
+    more = {**VARIABLES, "odd": {"type": kind, "size": 4}}
+    path = write(tmp_path / "x.neff", {"var": more})
+    with pytest.raises(InputError, match=f"has {kind} 'odd', which the program has not"):
+        check_neff(path, SIGNATURE, lnc=1)
+
+
+@pytest.mark.parametrize(
+    ("digest", "compared"),
+    [
+        (lambda data: hashlib.sha256(data).digest(), True),
+        (lambda data: hashlib.md5(data).digest() + bytes(16), True),
+        (lambda data: hashlib.md5(data).digest() + bytes(15) + b"x", False),
+        (lambda data: hashlib.sha256(data + b"x").digest(), False),
+        (lambda _: bytes(32), False),
+    ],
+)
+def test_hash_counts_as_compared_only_if_it_is_one_of_the_archive(
+    tmp_path: Path, digest: Any, compared: bool
+) -> None:
+    path = write(tmp_path / "x.neff", {"var": VARIABLES})
+    raw = path.read_bytes()
+    path.write_bytes(raw[:172] + digest(raw[1024:]) + raw[204:])
+    assert ("hash" in check_neff(path, SIGNATURE, lnc=1)) == compared
 
 
 def test_archive_that_lists_no_outputs_is_not_said_to_be_checked_for_them(tmp_path: Path) -> None:

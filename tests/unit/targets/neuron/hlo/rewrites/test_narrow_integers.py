@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from neuronc.errors import CompilerError
-from tests.hlo_programs import Pair, assert_same, from_text, legal_module, make_pair, runner
+from tests.hlo_programs import Pair, assert_same, from_text, legal_module, make_pair
 
 S32, S64, U32 = 4, 5, 8  # xla.PrimitiveType
 X = np.arange(20, dtype=np.float32).reshape(4, 5)
@@ -109,31 +109,6 @@ def test_the_interface_is_narrowed_with_the_rest() -> None:
     for shape in (module.host_program_shape, entry.program_shape):
         assert [s.element_type for s in shape.parameters] == [U32]
         assert shape.result.element_type == S32
-
-
-def test_native_64_bit_integers_stay() -> None:
-    hlo = of_one("""x = s64[3] parameter(0)
-  c = s64[3] constant({1, -9000000000, 3})
-  ROOT y = s64[3] add(x, c)""")
-    instructions = legal_module(hlo, native_int64=True).computations[-1].instructions
-    assert {i.shape.element_type for i in instructions} == {S64}
-    assert list(instructions[1].literal.s64s) == [1, -9000000000, 3]
-
-
-def test_native_64_bit_integers_are_sorted_and_searched() -> None:
-    x = np.array([[3, 2**40, -(2**50), 3, 2**62]], np.int64)
-
-    def searched(x: Any) -> Any:
-        return (jnp.argmax(x, 1), jnp.sort(x, 1), *jax.lax.top_k(x, 3))
-
-    with jax.enable_x64(True):
-        expected = [np.asarray(y) for y in jax.jit(searched)(x)]
-        computation: Any = jax.jit(searched).lower(x).compiler_ir("hlo")
-        hlo = computation.as_serialized_hlo_module_proto()
-        module = legal_module(hlo, num_outputs=4, native_int64=True)
-        found = runner(module.SerializeToString(), expected)(x)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other, strict=True)
 
 
 @pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 2**40, 2**63 - 1, -(2**63)])

@@ -170,42 +170,6 @@ def test_operands_go_along_with_the_first_of_a_sort() -> None:
     assert "concatenate" in pair.opcodes
 
 
-def test_the_compilers_own_top_k_is_called_on_request() -> None:
-    hlo = lower(lambda x: lax.top_k(x, 4), AWKWARD)
-    instructions = (
-        legal_module(hlo, num_outputs=2, use_topk_call=True).computations[-1].instructions
-    )
-    (call,) = (i for i in instructions if i.opcode == "custom-call")
-    assert (call.custom_call_target, call.backend_config) == ("AwsNeuronTopK", b"4")
-    assert [(s.element_type, list(s.dimensions)) for s in call.shape.tuple_shapes] == [
-        (11, [3, 4]),  # f32
-        (8, [3, 4]),  # u32
-    ]
-    assert [s.element_type for s in instructions[-1].shape.tuple_shapes] == [11, 4]
-    assert [i.opcode for i in instructions] == [
-        "parameter",
-        "custom-call",
-        "get-tuple-element",
-        "get-tuple-element",
-        "convert",
-        "tuple",
-    ]
-
-
-def test_the_compilers_own_top_k_serves_a_sort_from_the_top_only() -> None:
-    for direction, called in (("GT", True), ("LT", False)):
-        hlo = torch_top_k(direction=direction)
-        module = legal_module(hlo, num_outputs=2, use_topk_call=True)
-        targets = {i.custom_call_target for i in module.computations[-1].instructions}
-        assert ("AwsNeuronTopK" in targets) == called
-
-
-def test_the_compilers_own_top_k_does_not_take_integers() -> None:
-    hlo = lower(lambda x: lax.top_k(x, 4), np.zeros((3, 9), np.int32))
-    with pytest.raises(CompilerError, match=r"does not take s32 \(NCC_EVRF013\): topk"):
-        legal_module(hlo, num_outputs=2, use_topk_call=True)
-
-
 def test_top_k_of_gathered_rows_stays_in_range() -> None:
     table = np.arange(40, dtype=np.float32).reshape(8, 5)
     x = np.full((2, 8), NAN, np.float32)
