@@ -85,6 +85,7 @@ def unsplit_folder(
     """
     checkpoint, split = open_split(folder)
     origins = [origin for tensor in split.tensors.values() for origin in tensor.origins]
+    _check_names(folder, [origin.name for origin in origins])
     infos = {origin.name: _stored_as(origin, DTYPES[split.dtype]) for origin in origins}
     files = _plan(list(infos.values()), max_file_bytes or DEFAULT_FILE_BYTES)
     total = sum(info.size_bytes for info in infos.values())
@@ -110,6 +111,13 @@ def unsplit_folder(
         narrowed=tuple(o.name for o in origins if infos[o.name].dtype != o.dtype),
         left_out=split.left_out,
     )
+
+
+def _check_names(folder: Path, names: list[str]) -> None:
+    if len(set(names)) < len(names) or "__metadata__" in names:
+        odd = next(name for name in names if names.count(name) > 1 or name == "__metadata__")
+        message = f"{folder} says of two parameters, or of none, that they were {odd!r}"
+        raise InputError(message, hint="copy the folder again, or split the checkpoint again")
 
 
 def _stored_as(origin: TensorInfo, split_dtype: Dtype) -> TensorInfo:
@@ -157,7 +165,7 @@ class _Joiner:
         """Hand over parameter ``name``; its digest is complete when the lanes are drained."""
         digest = new_tensor_digest()
         rows = self._rows(name, digest)
-        if len(tensor.origins) == 1:
+        if tensor.origins[0].shape == tensor.rule.shape:
             self._write(tensor.origins[0], rows)
             return digest
         rest: Array | None = None

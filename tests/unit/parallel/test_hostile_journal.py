@@ -164,7 +164,7 @@ def test_bytes_that_are_no_journal_begin_anew(partial: Path, data: bytes) -> Non
 @given(data=st.data())
 @settings(
     max_examples=150,
-    deadline=1000,
+    deadline=5000,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_a_journal_with_any_bytes_changed_ends_in_no_traceback(
