@@ -22,7 +22,7 @@ from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.dtypes import DTYPES, Dtype
 from neuronc.errors import InputError
 from neuronc.parallel.layouts.open_any import open_split
-from neuronc.parallel.split_manifest import SplitTensor
+from neuronc.parallel.split_manifest import SplitTensor, check_files
 from neuronc.parallel.split_memory import SplitMemory
 from neuronc.progress import SILENT, Progress, Stage
 
@@ -86,6 +86,7 @@ def unsplit_folder(
     checkpoint, split = open_split(folder)
     origins = [origin for tensor in split.tensors.values() for origin in tensor.origins]
     _check_names(folder, [origin.name for origin in origins])
+    check_files(folder, tuple(file for file in split.files if _is_companion(file.path)))
     infos = {origin.name: _stored_as(origin, DTYPES[split.dtype]) for origin in origins}
     files = _plan(list(infos.values()), max_file_bytes or DEFAULT_FILE_BYTES)
     total = sum(info.size_bytes for info in infos.values())
@@ -111,6 +112,11 @@ def unsplit_folder(
         narrowed=tuple(o.name for o in origins if infos[o.name].dtype != o.dtype),
         left_out=split.left_out,
     )
+
+
+def _is_companion(path: str) -> bool:
+    """Whether it is no weight file: those are compared while they are read."""
+    return "/" not in path and not path.endswith(".safetensors")
 
 
 def _check_names(folder: Path, names: list[str]) -> None:

@@ -192,6 +192,17 @@ def test_two_parameters_of_one_origin_are_refused_by_unsplit(
         unsplit_folder(folder, tmp_path / "out")
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text('{"a": 1}')])
+def test_a_config_that_changed_or_is_gone_is_noticed_by_unsplit(
+    plain: Path, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    shutil.copytree(plain, tmp_path / "in")
+    change(tmp_path / "in" / "generation_config.json")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=r"generation_config\.json(:| is missing)"):
+        unsplit_folder(tmp_path / "in", tmp_path / "out")
+
+
 def other(plain: Path, place: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """``plain`` with rank 1's weights exchanged for others."""
     shutil.copytree(plain, place)
