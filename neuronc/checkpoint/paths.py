@@ -144,7 +144,7 @@ def writing(path: Path, *, needed_bytes: int) -> Iterator[None]:
     """Turn a system error while writing ``path`` into an error that says the way out.
 
     Raises:
-        PlanError: The disk (or quota) is full.
+        PlanError: The disk (or quota) is full, or takes no file as large as this.
         UsageError: The place cannot be written.
     """
     try:
@@ -152,6 +152,9 @@ def writing(path: Path, *, needed_bytes: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(path, needed_bytes=needed_bytes) from error
+        if error.errno == errno.EFBIG:
+            message = f"{path} is larger than the file system, or a limit of yours, allows"
+            raise PlanError(message, hint="pass --max-file-size, or choose another -o") from error
         message = f"cannot write {path}: {error.strerror or error}"
         raise UsageError(message, hint="choose an output folder that you may write to") from error
 

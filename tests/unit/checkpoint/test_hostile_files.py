@@ -1,5 +1,6 @@
 """Headers and small files that somebody made to break a reader: each is refused, and soon."""
 
+import errno
 import json
 import os
 import struct
@@ -20,10 +21,10 @@ from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.folder import open_weights
 from neuronc.checkpoint.gguf_header import read_gguf_header
 from neuronc.checkpoint.layouts.transformers_neuronx import MAP_FILE, open_parameter_files
-from neuronc.checkpoint.paths import contained_file, read_json_object
+from neuronc.checkpoint.paths import contained_file, read_json_object, writing
 from neuronc.checkpoint.safetensors_header import parse_safetensors_header
 from neuronc.checkpoint.safetensors_reader import read_safetensors_header
-from neuronc.errors import InputError
+from neuronc.errors import InputError, PlanError
 from tests.unit.checkpoint.hostile import JSON_VALUES, QUICK, damaged, refuse_or_accept
 
 
@@ -123,7 +124,7 @@ LIMIT = """
 import resource, sys
 from pathlib import Path
 from neuronc.checkpoint import gguf_header, paths, safetensors_reader
-from neuronc.errors import InputError
+from neuronc.errors import InputError, PlanError
 kind, path = sys.argv[1], Path(sys.argv[2])
 read = {
     "gguf": gguf_header.read_gguf_header,
@@ -221,3 +222,12 @@ def test_a_damaged_gguf_header_ends_in_no_traceback(
     raw = (whole if whole.exists() else write_gguf()).read_bytes()
     (tmp_path / "damaged.gguf").write_bytes(damaged(data, raw[:3000]) + raw[3000:9000])
     refuse_or_accept(lambda: read_gguf_header(tmp_path / "damaged.gguf"))
+
+
+def test_a_file_larger_than_its_file_system_allows_is_a_plan_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PlanError, match="larger than the file system") as caught,
+        writing(tmp_path / "x", needed_bytes=5),
+    ):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    assert "--max-file-size" in caught.value.hint
