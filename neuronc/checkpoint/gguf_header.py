@@ -119,12 +119,20 @@ class _Cursor:
             raise broken(self.path, f"has a value of unknown type {type_id} in its header")
         return self.number(code)
 
-    def _skip_array(self, depth: int) -> int:
-        type_id, count = self.number("I"), self.number("Q")
-        self.walked += count if type_id in (_STRING, _ARRAY) else 0
+    def _check_walk(self, count: int) -> None:
+        """Whether ``count`` strings or arrays may follow, and be walked over in good time."""
+        begin = self.position
+        self.skip(8 * count)  # each begins with a length
+        self.position = begin
+        self.walked += count
         if self.walked > _MAX_WALKED:
             what = f"has arrays of {self.walked} strings in its header"
             raise broken(self.path, f"{what}; expected at most {_MAX_WALKED}")
+
+    def _skip_array(self, depth: int) -> int:
+        type_id, count = self.number("I"), self.number("Q")
+        if type_id in (_STRING, _ARRAY):
+            self._check_walk(count)
         if type_id == _STRING:
             for _ in range(count):
                 self.skip(self.number("Q"))

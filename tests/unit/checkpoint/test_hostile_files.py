@@ -154,10 +154,10 @@ def _gguf(pair: bytes) -> bytes:
     [
         ("json", b"{", "has more than"),
         ("safetensors", struct.pack("<Q", 99_000_000), "not valid JSON"),
-        ("gguf", _gguf(struct.pack("<IIQ", 9, 8, 2**60)), "has arrays of"),
+        ("gguf", _gguf(struct.pack("<IIQ", 9, 8, 2**23)), "has arrays of"),
         ("gguf", _gguf(struct.pack("<IIQ", 9, 0, 2**33)), "has a header of more than"),
         ("gguf", _gguf(struct.pack("<IQ", 8, 2**33)), "has a header of more than"),
-        ("gguf", _gguf(struct.pack("<IIQ", 9, 9, 2**60)), "has arrays of"),
+        ("gguf", _gguf(struct.pack("<IIQ", 9, 9, 2**60)), "is truncated"),
     ],
 )
 @pytest.mark.timeout(60)
