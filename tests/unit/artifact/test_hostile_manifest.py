@@ -21,7 +21,7 @@ def manifest() -> Manifest:
     logits = TensorSpec(name="logits", kind="data", shape=(1, 4), dtype="f32")
     signature = ProgramSignature(inputs=(weight, cache), outputs=(logits, cache), aliases={1: 1})
     programs = tuple(
-        ProgramEntry(name=f"{phase}_8", phase=phase, bucket=8, signature=signature)  # type: ignore[arg-type]
+        ProgramEntry(name=f"{phase}_8", phase=phase, bucket=8, signature=signature)
         for phase in ("prefill", "decode")
     )
     return Manifest(
