@@ -3,14 +3,24 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from neuronc.errors import PlanError, UsageError
+from neuronc.checkpoint.paths import read_json_object
+from neuronc.errors import InputError, PlanError, UsageError
+from neuronc.parallel.split_manifest import MAX_SPLIT_BYTES
 
-OURS = ("split.json", "manifest.json", "trace.json")
-"""A folder that has one of these files was made by neuronc, so neuronc may replace it."""
+OURS: Mapping[str, AbstractSet[str]] = {
+    "split.json": {"split_format", "tensors"},
+    "manifest.json": {"format", "programs", "tool_versions"},
+    "trace.json": {"torch_neuronx", "compiler_args"},
+}
+"""A folder that has one of these files was made by neuronc, so neuronc may replace it.
+
+Others name their files so too: it counts as ours where it has our fields.
+"""
 
 
 @contextmanager
@@ -85,11 +95,18 @@ def check_output(out_dir: Path, *, overwrite: bool) -> None:
         found = {path.name for path in out_dir.iterdir()}
     except OSError as error:
         raise _cannot_make(out_dir, error) from error
-    if found and found.isdisjoint(OURS):
-        message = (
-            f"{out_dir} holds files, but was not made by neuronc: it has no {' or '.join(OURS)}"
-        )
+    if found and not any(_is_ours(out_dir / name, fields) for name, fields in OURS.items()):
+        message = f"{out_dir} holds files, but was not made by neuronc: it has no {' or '.join(OURS)} of ours"
         raise UsageError(message, hint="choose another -o, or delete that folder yourself")
+
+
+def _is_ours(path: Path, fields: AbstractSet[str]) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        return read_json_object(path, max_bytes=MAX_SPLIT_BYTES).keys() >= fields
+    except InputError:
+        return False
 
 
 def _move(staging: Path, out_dir: Path, *, overwrite: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuronc.checkpoint.paths import reading
+from neuronc.checkpoint.paths import open_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ def sha256_file(path: Path) -> str:
     Raises:
         InputError: The file cannot be read.
     """
-    with reading(path), path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.checkpoint.gguf_header import GgufHeader, broken
-from neuronc.checkpoint.paths import reading
+from neuronc.checkpoint.paths import open_file
 from neuronc.checkpoint.tensor_info import nearest
 from neuronc.errors import InputError
 
@@ -58,7 +58,7 @@ def _light_header(path: Path, header: GgufHeader) -> bytes:
 
 
 def _light_pairs(path: Path, header: GgufHeader) -> Iterator[bytes]:
-    with reading(path), path.open("rb") as file:
+    with open_file(path) as file:
         for key, pair in header.pairs.items():
             if key == _TOKENS and pair.is_array and not _says_vocab_size(header):
                 array = struct.pack("<IIQ", _ARRAY, _UINT8, pair.value)

@@ -7,19 +7,24 @@ library trusts every length in the file; on a damaged one it can run forever.
 
 import math
 import mmap
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neuronc.checkpoint.paths import reading
+from neuronc.checkpoint.paths import open_file
 from neuronc.errors import InputError
+
+MAX_HEADER_BYTES = 100_000_000
+"""Several times the largest vocabulary; a hole of a sparse file could be walked over for hours."""
 
 _VERSIONS = (2, 3)
 _SCALARS = dict(zip(range(13), "BbHhIif?xxQqd", strict=True))
 _STRING, _ARRAY = 8, 9
 _MAX_DIMS = 4
+_MAX_WALKED = 4_000_000  # strings and arrays inside of arrays; large vocabularies have a fifth
 _MAX_NESTING = 4
 _ALIGNMENT = "general.alignment"
 
@@ -67,8 +72,8 @@ def read_gguf_header(path: Path) -> GgufHeader:
     Raises:
         InputError: It is no GGUF file, of another version, truncated, or contradicts itself.
     """
-    with reading(path), path.open("rb") as file:
-        if path.stat().st_size < 24:
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size < 24:
             raise broken(path, "is too short to be a GGUF file")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _parse(path, _Cursor(path, data))
@@ -79,12 +84,16 @@ class _Cursor:
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path, self.data, self.position = path, data, 0
+        self.walked = 0
 
     def skip(self, size_bytes: int) -> int:
         start, self.position = self.position, self.position + size_bytes
         if self.position > len(self.data):
             what = f"is truncated: its header goes on to byte {self.position} at least"
             raise broken(self.path, f"{what}, but the file has {len(self.data)}")
+        if self.position > MAX_HEADER_BYTES:
+            what = f"has a header of more than {MAX_HEADER_BYTES} bytes"
+            raise broken(self.path, f"{what}, which no model needs")
         return start
 
     def number(self, code: str) -> Any:
@@ -110,8 +119,20 @@ class _Cursor:
             raise broken(self.path, f"has a value of unknown type {type_id} in its header")
         return self.number(code)
 
+    def _check_walk(self, count: int) -> None:
+        """Whether ``count`` strings or arrays may follow, and be walked over in good time."""
+        begin = self.position
+        self.skip(8 * count)  # each begins with a length
+        self.position = begin
+        self.walked += count
+        if self.walked > _MAX_WALKED:
+            what = f"has arrays of {self.walked} strings in its header"
+            raise broken(self.path, f"{what}; expected at most {_MAX_WALKED}")
+
     def _skip_array(self, depth: int) -> int:
         type_id, count = self.number("I"), self.number("Q")
+        if type_id in (_STRING, _ARRAY):
+            self._check_walk(count)
         if type_id == _STRING:
             for _ in range(count):
                 self.skip(self.number("Q"))

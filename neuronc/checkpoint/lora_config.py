@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neuronc.checkpoint.paths import contained_file, read_json_object
+from neuronc.checkpoint.paths import contained_file, read_json_object, shown
 from neuronc.errors import InputError
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -33,6 +33,10 @@ _WITHOUT_EFFECT = (
 
 _PLAIN_INITS = ("true", "false", "gaussian", "eva", "orthogonal")
 """Beginnings that leave the base weights as they are; the others train against changed ones."""
+
+_MAX_RANK = 2**31 - 1
+_MAX_REPEATS = 4
+"""Repetitions in one pattern: each multiplies the time that a name takes by its length."""
 
 _BIASES = ("none", "all", "lora_only")
 
@@ -70,9 +74,14 @@ class LoraConfig:
 
 def _first_match(patterns: Mapping[str, Number], module: str, default: Number) -> Number:
     for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if re.match(_whole(pattern), module):
             return value
     return default
+
+
+def _whole(pattern: str) -> str:
+    """What PEFT matches a module's name with."""
+    return rf"(.*\.)?({pattern})$"
 
 
 def read_lora_config(folder: Path) -> LoraConfig:
@@ -117,21 +126,24 @@ def _refuse_other_methods(path: Path, fields: Mapping[str, Any]) -> None:
         raise _unexpected(path, "bias", fields["bias"], f"one of {', '.join(_BIASES)}")
     for name, value in fields.items():
         if value and name not in (*_READ, *_WITHOUT_EFFECT):
-            message = f"{path} has {name} {str(value)[:80]!r}; neuronc merges plain LoRA only"
+            message = f"{path} has {name} {shown(value)}; neuronc merges plain LoRA only"
             raise InputError(message, hint="merge it with PEFT, and pass the merged checkpoint")
 
 
 def _rank(path: Path, name: str, value: object) -> int:
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value <= _MAX_RANK:
         raise _unexpected(path, name, value, "a positive int")
     return value
 
 
 def _alpha(path: Path, name: str, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an int beyond every float
+        number = math.inf
+    if isinstance(value, bool) or not math.isfinite(number):
         raise _unexpected(path, name, value, "a number")
-    return float(value)  # type: ignore[arg-type]
+    return number
 
 
 def _flag(path: Path, fields: Mapping[str, Any], name: str) -> bool:
@@ -148,11 +160,22 @@ def _patterns(path: Path, fields: Mapping[str, Any], name: str) -> Mapping[str, 
     for pattern in value:
         try:
             re.compile(pattern)
-        except re.error as error:
+            re.compile(_whole(pattern))  # flags may stand at the beginning alone
+        except (re.error, OverflowError, RecursionError) as error:
             raise _unexpected(path, name, pattern, f"a regular expression ({error})") from error
+        if _is_endless(pattern):
+            expected = f"at most {_MAX_REPEATS} repetitions, none of a group"
+            raise _unexpected(path, name, pattern, expected)
     return value
 
 
+def _is_endless(pattern: str) -> bool:
+    """Whether matching it could take for ever."""
+    plain = re.sub(r"\\.|\[\^?\]?[^]]*\]", "x", pattern, flags=re.DOTALL)
+    repeats = re.findall(r".?[*+{]", plain, flags=re.DOTALL)
+    return len(repeats) > _MAX_REPEATS or any(found[0] == ")" for found in repeats)
+
+
 def _unexpected(path: Path, name: str, value: object, expected: str) -> InputError:
-    message = f"{path} has {name} {str(value)[:80]!r}; expected {expected}"
+    message = f"{path} has {name} {shown(value)}; expected {expected}"
     return InputError(message, hint="use the file that PEFT wrote")

@@ -3,13 +3,28 @@
 import errno
 import json
 import os
+import reprlib
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from neuronc.errors import InputError, PlanError, UsageError
+
+MAX_JSON_BYTES = 256_000_000
+"""Of a JSON file; the largest that a checkpoint or a split has is a fraction of it."""
+
+_MAX_NAME_BYTES = 255  # what file systems allow
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxlong, _SHOWN.maxstring, _SHOWN.maxother = 3, 40, 80, 80
+
+
+def shown(value: object) -> str:
+    """``value``, which came out of a file and may be anything, in at most 200 characters."""
+    return _SHOWN.repr(value)[:200]
 
 
 def contained_file(folder: Path, name: str, *, named_by: str = "") -> Path:
@@ -27,6 +42,9 @@ def contained_file(folder: Path, name: str, *, named_by: str = "") -> Path:
     if name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
         message = f"{subject}; expected a plain file name inside {folder}"
         raise InputError(message, hint="put all files of a checkpoint into one folder")
+    if _is_too_long(name):
+        message = f"{subject[:300]}..., which is too long for a file name"
+        raise InputError(message, hint="use the names that the checkpoint was published with")
     path = folder / name
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(_root(folder)):
@@ -69,10 +87,17 @@ def check_listed_paths(paths: Sequence[str]) -> None:
         if not all(parts) or {".", ".."} & set(parts) or any(sign in path for sign in "\\\0"):
             message = f"{path[:200]!r} is no plain path: it may lead outside the folder"
             raise ValueError(message)
+        if any(_is_too_long(part) for part in parts):
+            message = f"{path[:200]!r}... is too long for a file name"
+            raise ValueError(message)
         above = ("/".join(parts[:end]) for end in range(1, len(parts)))
         if any(folder in known for folder in above):
             message = f"{path[:200]!r} lies below a file"
             raise ValueError(message)
+
+
+def _is_too_long(name: str) -> bool:
+    return len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES
 
 
 def _root(folder: Path) -> Path:
@@ -95,11 +120,31 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def open_file(path: Path) -> Iterator[BufferedReader]:
+    """``path``, open for reading.
+
+    Raises:
+        InputError: It cannot be read, or is no plain file: a pipe would make us wait without end.
+    """
+    with reading(path), os.fdopen(_open_plain(path), "rb") as file:
+        yield file
+
+
+def _open_plain(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        message = f"cannot read {path}: it is not a plain file"
+        raise InputError(message, hint="replace it by the file itself")
+    return descriptor
+
+
+@contextmanager
 def writing(path: Path, *, needed_bytes: int) -> Iterator[None]:
     """Turn a system error while writing ``path`` into an error that says the way out.
 
     Raises:
-        PlanError: The disk (or quota) is full.
+        PlanError: The disk (or quota) is full, or takes no file as large as this.
         UsageError: The place cannot be written.
     """
     try:
@@ -107,6 +152,9 @@ def writing(path: Path, *, needed_bytes: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(path, needed_bytes=needed_bytes) from error
+        if error.errno == errno.EFBIG:
+            message = f"{path} is larger than the file system, or a limit of yours, allows"
+            raise PlanError(message, hint="pass --max-file-size, or choose another -o") from error
         message = f"cannot write {path}: {error.strerror or error}"
         raise UsageError(message, hint="choose an output folder that you may write to") from error
 
@@ -125,15 +173,19 @@ def disk_full(path: Path, *, needed_bytes: int) -> PlanError:
     return PlanError(message, hint="free some space or choose an output folder on another disk")
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The JSON object in ``path``.
 
     Raises:
-        InputError: It cannot be read, is not JSON, or is not an object.
+        InputError: It cannot be read, has more than ``max_bytes``, is not JSON, or not an object.
     """
     try:
-        with reading(path):
-            found = json.loads(path.read_bytes())
+        with open_file(path) as file:
+            text = file.read(max_bytes + 1)
+        if len(text) > max_bytes:
+            message = f"{path} has more than {max_bytes} bytes"
+            raise InputError(message, hint="download the file again")
+        found = json.loads(text)
         json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         message = f"{path} is not valid JSON: {error}"

@@ -7,14 +7,19 @@ JSON ``{name: {"dtype", "shape", "data_offsets": [begin, end]}}``, then the valu
 import json
 import struct
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from neuronc import dtypes
+from neuronc.checkpoint.paths import shown
 from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.errors import InputError
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit that the format itself sets, so that a broken length cannot eat the memory."""
+
+_MAX_DIMS = 32
+_MAX_SIZE = 2**63 - 1
 
 PlacedTensor = tuple[TensorInfo, int]
 """A tensor and where it begins, in bytes from the start of its file."""
@@ -87,7 +92,8 @@ def _sizes(value: object, *, count: int | None = None) -> tuple[int, ...] | None
     """``value`` as a tuple of sizes, or None where it is anything else."""
     if not isinstance(value, list) or (count is not None and len(value) != count):
         return None
-    return tuple(value) if all(type(item) is int and item >= 0 for item in value) else None
+    is_legal = all(type(item) is int and 0 <= item <= _MAX_SIZE for item in value)
+    return tuple(value) if is_legal else None
 
 
 def _placed_tensor(subject: object, name: str, entry: object, data_start: int) -> PlacedTensor:
@@ -95,11 +101,15 @@ def _placed_tensor(subject: object, name: str, entry: object, data_start: int) -
     shape = _sizes(fields.get("shape"))
     offsets = _sizes(fields.get("data_offsets"), count=2)
     if shape is None or offsets is None:
-        what = f"describes tensor {name!r} as {str(entry)[:200]}; expected a shape and two offsets"
+        what = f"describes tensor {name!r} as {shown(entry)}; expected a shape and two offsets"
         raise _broken(subject, f"{what}, none negative")
     tag = fields.get("dtype")
-    dtype = dtypes.from_safetensors(str(tag), subject=f"tensor {name!r} of {subject}")
+    tag = tag if isinstance(tag, str) else shown(tag)
+    dtype = dtypes.from_safetensors(tag[:80], subject=f"tensor {name!r} of {subject}")
     info = TensorInfo(name=name, shape=shape, dtype=dtype)
+    if len(shape) > _MAX_DIMS or prod(size or 1 for size in shape) * dtype.size_bytes > _MAX_SIZE:
+        what = f"describes tensor {name!r} with shape {shown(list(shape))}"
+        raise _broken(subject, f"{what}, which no memory can address")
     begin, end = offsets
     if end - begin != info.size_bytes:
         what = f"gives tensor {name!r} the bytes {begin} to {end}, that is {end - begin}; its shape"

@@ -1,5 +1,6 @@
 """Reading safetensors files without a framework: header first, values mapped on demand."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from neuronc import dtypes
-from neuronc.checkpoint.paths import reading
+from neuronc.checkpoint.paths import open_file, reading
 from neuronc.checkpoint.safetensors_header import parse_safetensors_header
 from neuronc.checkpoint.tensor_info import Place, TensorInfo, no_such_tensor
 from neuronc.errors import InputError
@@ -94,9 +95,10 @@ def read_safetensors_header(path: Path) -> dict[str, StoredTensor]:
     Raises:
         InputError: The file breaks the format; the message says where.
     """
-    with reading(path), path.open("rb") as file:
+    with open_file(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
         found = parse_safetensors_header(
-            path, path.stat().st_size, lambda start, stop: _read_at(file, start, stop)
+            path, size_bytes, lambda start, stop: _read_at(file, start, stop)
         )
     return {info.name: StoredTensor(info=info, path=path, offset=offset) for info, offset in found}
 

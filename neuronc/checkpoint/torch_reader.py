@@ -64,7 +64,7 @@ def load_torch_file(path: Path) -> "dict[str, torch.Tensor]":
     if not isinstance(found, dict) or not all(map(_is_named_dense, found, found.values())):
         message = f"{path} holds something else than dense tensors by name"
         raise InputError(message, hint="convert the checkpoint to safetensors")
-    return dict(found)
+    return {name: _checked(path, value) for name, value in found.items()}
 
 
 def load_torch_tensor(path: Path) -> "torch.Tensor":
@@ -78,7 +78,14 @@ def load_torch_tensor(path: Path) -> "torch.Tensor":
     if not _is_dense(found):
         message = f"{path} holds something else than one dense tensor"
         raise InputError(message, hint="convert the checkpoint to safetensors")
-    tensor: torch.Tensor = found
+    return _checked(path, found)
+
+
+def _checked(path: Path, found: "torch.Tensor") -> "torch.Tensor":
+    """``found`` without whatever else the pickle set on it."""
+    import torch
+
+    tensor = torch.Tensor.detach(found)
     # strides of zero let a small file stand for a tensor that no memory can hold
     if tensor.nbytes > path.stat().st_size:
         message = f"{path} says it holds {tensor.nbytes} bytes of values; it has fewer"
@@ -108,8 +115,10 @@ def _is_dense(value: object) -> bool:
 
     return (
         isinstance(value, torch.Tensor)
+        and type(value) in (torch.Tensor, torch.nn.Parameter)
         and value.layout is torch.strided
         and value.device.type == "cpu"
+        and not (value.is_nested or value.is_quantized or value.is_neg() or value.is_conj())
     )
 
 

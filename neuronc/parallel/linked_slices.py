@@ -6,13 +6,14 @@ along every dim; and the place that it takes in the rank's shard. What no slice 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neuronc.checkpoint.paths import reading
-from neuronc.checkpoint.safetensors_reader import StoredTensor
+from neuronc.checkpoint.safetensors_reader import StoredTensor, read_safetensors_header
 from neuronc.checkpoint.tensor_info import no_such_tensor
 from neuronc.dtypes import Dtype, numpy_dtype
 from neuronc.errors import InputError
@@ -210,17 +211,33 @@ class LinkedReader:
         return view
 
 
-def check_linked(linked: LinkedWeights) -> None:
+def check_linked(linked: LinkedWeights, rank: int) -> None:
     """Compare the checkpoint's files with what they were when they were linked.
 
     Raises:
-        InputError: one is gone or was changed, by its size and modification time.
+        InputError: one is gone, was changed, by its size and modification time, or is no
+            safetensors file; or a slice of ``rank`` is not of its values.
     """
+    starts = []
     for file in linked.files:
         with reading(Path(file.path)):
             found = Path(file.path).stat()
         if (found.st_size, found.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
             raise changed_file(file, "its size or modification time is another")
+        # whoever wrote split.json may have named any file, a private key say: those are no weights
+        starts.append(_values_start(file))
+    for name, ranks in linked.slices.items():
+        of_rank = ranks[rank if len(ranks) > 1 else 0]
+        if any(piece.offset < starts[piece.file] for piece in of_rank):
+            message = f"a slice of {name!r} lies in a header, before the values"
+            raise InputError(message, hint="split the checkpoint again with --link")
+
+
+@lru_cache(maxsize=4096)
+def _values_start(file: LinkedFile) -> int:
+    """Where the values begin; a linked file is asked for once per rank."""
+    values = read_safetensors_header(Path(file.path)).values()
+    return min((tensor.offset for tensor in values), default=file.size_bytes)
 
 
 def changed_file(file: LinkedFile, how: str) -> InputError:

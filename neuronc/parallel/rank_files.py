@@ -40,7 +40,7 @@ def open_rank(folder: Path, rank: int, split: SplitManifest | None = None) -> Ra
     """
     split = split or read_split_manifest(folder)
     if split.linked is not None:
-        check_linked(split.linked)
+        check_linked(split.linked, rank)
         shapes = {name: tensor.rule.rank_shape for name, tensor in split.tensors.items()}
         return LinkedReader(
             linked=split.linked, rank=rank, shapes=shapes, element=DTYPES[split.dtype]
@@ -48,7 +48,24 @@ def open_rank(folder: Path, rank: int, split: SplitManifest | None = None) -> Ra
     stored: dict[str, StoredTensor] = {}
     for path in split.rank_files(rank):
         stored.update(read_safetensors_header(path_below(folder, path)))
+    _check_stored(folder, rank, split, stored)
     return SafetensorsReader(folder=folder, stored=stored)
+
+
+def _check_stored(
+    folder: Path, rank: int, split: SplitManifest, stored: Mapping[str, StoredTensor]
+) -> None:
+    """Whether the rank's files hold just what ``split.json`` says of them."""
+    expected = {tensor.rule.name: (tensor.rule.rank_shape, tensor.dtype) for tensor in split.stored}
+    found = {name: (entry.info.shape, entry.info.dtype.name) for name, entry in stored.items()}
+    if found == expected:
+        return
+    name = min(name for name in expected | found if expected.get(name) != found.get(name))
+    told = [
+        f"{of[name][1]} {list(of[name][0])}" if name in of else "none" for of in (found, expected)
+    ]
+    message = f"rank {rank} in {folder} has {name!r} as {told[0]}; split.json says {told[1]}"
+    raise InputError(message, hint="copy the folder again: it is of two splits, or was changed")
 
 
 def open_ranks(folder: Path, split: SplitManifest | None = None) -> tuple[RankReader, ...]:

@@ -107,7 +107,8 @@ def is_layout(rule: ParamRule, tp: int) -> bool:
     if type(rule.dim) is not int or not 0 <= rule.dim < len(sizes) or len(rule.ranks) != tp:
         return False
     pieces = [piece for rank in rule.ranks for piece in rank]
-    if any(type(n) is not int for p in pieces for n in (p.start or 0, p.length)):
+    starts = [piece.start for piece in pieces if piece.start is not None]
+    if any(type(n) is not int for n in (*starts, *(piece.length for piece in pieces))):
         return False
     even = len({sum(p.length for p in rank) for rank in rule.ranks}) == 1
     return even and all(p.length > 0 for p in pieces) and _cover(pieces, sizes[rule.dim])

@@ -10,15 +10,18 @@ beginnings are read again and compared, and a split that does not compare begins
 import fcntl
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from neuronc.checkpoint.digest import FileDigest
-from neuronc.checkpoint.paths import reading, writing
+from neuronc.checkpoint.paths import check_listed_paths, reading, writing
 from neuronc.errors import UsageError
+from neuronc.parallel.split_manifest import SPLIT_FILE
 from neuronc.progress import Progress
 
 if TYPE_CHECKING:
@@ -56,13 +59,15 @@ class Journal:
         """Open or begin it; what an earlier run left for another request is deleted.
 
         Raises:
-            UsageError: another process splits into this folder now, or it cannot be written.
+            UsageError: another process splits into this folder now, it cannot be written, or holds
+                files that are not of a split.
         """
         self._folder = folder
         self._first = {"journal_format": JOURNAL_FORMAT, "request": dict(request)}
         path = folder / JOURNAL_FILE
         with writing(path, needed_bytes=0):
-            self._file: IO[str] = path.open("a+", encoding="utf-8")
+            _check_ours(folder)
+            self._file: IO[str] = os.fdopen(_open_no_link(path), "a+", encoding="utf-8")
         self._lock()
         found = self._read()
         self.done = found or Done()
@@ -74,10 +79,18 @@ class Journal:
         """Whether there is anything to go on with."""
         return self.done.num_tensors > 0
 
-    def restore(self, progress: Progress) -> Done:
-        """How far an earlier run came, its files cut back to that; nothing where they differ."""
+    def restore(
+        self, progress: Progress, paths_after: Callable[[int], AbstractSet[str] | None]
+    ) -> Done:
+        """How far an earlier run came, its files cut back to that; nothing where they differ.
+
+        Args:
+            progress: Told of what is read.
+            paths_after: The files that are begun or done after so many tensors; None where there
+                are not so many.
+        """
         done = self.done
-        if not done.num_tensors:
+        if not done.num_tensors or {f.path for f in done.files} != paths_after(done.num_tensors):
             self._begin()
             return Done()
         begun = {}
@@ -112,7 +125,8 @@ class Journal:
 
     def forget(self) -> None:
         """Remove everything: nothing that was written is of use."""
-        self._delete_all_but(set())
+        self._delete_all_but({JOURNAL_FILE})
+        self.delete()
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -136,10 +150,18 @@ class Journal:
         self._write(self._first)
 
     def _delete_all_but(self, kept: AbstractSet[str]) -> None:
-        for path in self._folder.rglob("*"):
-            is_file = path.is_symlink() or not path.is_dir()
-            if is_file and path.relative_to(self._folder).as_posix() not in kept:
-                path.unlink()
+        """Delete what is in the folder; of a link the link alone, whatever its name."""
+        with writing(self._folder, needed_bytes=0):
+            for place, folders, files in os.walk(self._folder, topdown=False):  # follows no link
+                for path in (Path(place, name) for name in (*files, *folders)):
+                    if path.is_dir() and not path.is_symlink():
+                        if not any(path.iterdir()):
+                            path.rmdir()
+                    elif path.is_symlink() or self._name(path) not in kept:
+                        path.unlink()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
 
     def _write(self, line: Mapping[str, Any]) -> None:
         text = json.dumps(line)
@@ -150,8 +172,8 @@ class Journal:
     def _read(self) -> Done | None:
         """What the lines say; None where they are for another request or make no sense."""
         self._file.seek(0)
-        lines = self._file.read().split("\n")[:-1]  # a line without an end was cut off
         try:
+            lines = self._file.read().split("\n")[:-1]  # a line without an end was cut off
             first, *rest = [json.loads(line) for line in lines]
             if first != json.loads(json.dumps(self._first)):
                 return None
@@ -161,15 +183,19 @@ class Journal:
             if not rest:
                 return Done()
             files = tuple(FileDigest(**file) for file in rest[-1]["files"])
-            return Done(num_tensors=rest[-1]["num_tensors"], digests=digests, files=files)
-        except (ValueError, KeyError, TypeError):
+            done = Done(num_tensors=rest[-1]["num_tensors"], digests=digests, files=files)
+            return done if _makes_sense(done) else None
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def _digest_of(self, file: FileDigest) -> "_Hash | None":
         """The sha256 of a file's beginning, or None where it is shorter."""
         path, part = self._folder / file.path, self._folder / f"{file.path}.part"
         path = path if path.is_file() else part
-        if not path.is_file() or path.stat().st_size < file.size_bytes:
+        # a link may lead out of the folder, and what is begun will be written to
+        if path.resolve() != self._folder.resolve() / self._name(path) or not path.is_file():
+            return None
+        if path.stat().st_size < file.size_bytes:
             return None
         digest, left = hashlib.sha256(), file.size_bytes
         with reading(path), path.open("rb") as stream:
@@ -177,3 +203,33 @@ class Journal:
                 digest.update(data)
                 left -= len(data)
         return digest
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder with files that no split wrote: they would be deleted."""
+    names = {path.name for path in folder.iterdir()}
+    path = folder / JOURNAL_FILE
+    is_journal = os.path.lexists(path) and stat.S_ISREG(path.lstat().st_mode)
+    # a split that is whole but for its name has no journal any more
+    if names and not (is_journal or (JOURNAL_FILE not in names and SPLIT_FILE in names)):
+        message = f"{folder} is in the way: it holds {min(names)!r}, and no journal of a split"
+        raise UsageError(message, hint="delete it, or choose another -o")
+
+
+def _open_no_link(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+
+
+def _makes_sense(done: Done) -> bool:
+    """Whether the fields are what `Journal.note` writes.
+
+    Raises:
+        ValueError: a path leads out of the folder.
+    """
+    numbers = [done.num_tensors, *(file.size_bytes for file in done.files)]
+    texts = [*done.digests.values()]
+    texts += [text for file in done.files for text in (file.path, file.sha256)]
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    check_listed_paths([file.path for file in done.files])
+    return all(type(number) is int and number >= 0 for number in numbers)

@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from math import prod
+from math import isfinite, prod
+from pathlib import PurePath
 from typing import Any
 
 from neuronc.checkpoint.digest import FileDigest
-from neuronc.checkpoint.paths import check_listed_paths
+from neuronc.checkpoint.paths import check_listed_paths, shown
 from neuronc.checkpoint.tensor_info import MergedAdapter, TensorInfo
 from neuronc.dtypes import DTYPES
 from neuronc.parallel.cost import PaddingCost
 from neuronc.parallel.layouts.names import LAYOUTS
 from neuronc.parallel.linked_slices import LinkedFile, LinkedWeights, Slice
-from neuronc.parallel.rules import ParamRule, Piece
+from neuronc.parallel.rules import ParamRule, Piece, is_layout
 from neuronc.parallel.split_manifest import SplitManifest, SplitTensor
+
+_MAX_RANKS = 4096
+_MAX_DIMS = 32
+_MAX_COUNT = 2**63 - 1
 
 
 def manifest_to_dict(manifest: SplitManifest) -> dict[str, Any]:
@@ -44,10 +49,14 @@ def manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
         ValueError: a field is not what it must be; also KeyError, TypeError, AttributeError.
     """
     padding = PaddingCost(**data["padding"])
-    _require_counts([data["tp"], padding.model_params, *(f["size_bytes"] for f in data["files"])])
-    is_number = isinstance(padding.flops_ratio, float | int)
+    counts = [value for name, value in asdict(padding).items() if name != "flops_ratio"]
+    _require_counts([data["tp"], *counts, *(f["size_bytes"] for f in data["files"])])
+    is_number = type(padding.flops_ratio) in (int, float) and isfinite(padding.flops_ratio)
     if not (is_number and data["tensors"] and data["tp"] and padding.model_params):
         message = "no tensors, ranks or parameters, or a padding that is no number"
+        raise ValueError(message)
+    if data["tp"] > _MAX_RANKS:
+        message = f"{data['tp']} ranks; no machine has more than {_MAX_RANKS}"
         raise ValueError(message)
     check_listed_paths([str(file["path"]) for file in data["files"]])
     layout = data.get("layout", "neuronc")
@@ -81,7 +90,7 @@ def _adapter_from_dict(data: Mapping[str, Any] | None) -> MergedAdapter | None:
     if data is None:
         return None
     if not all(isinstance(value, str) for value in data.values()):
-        message = f"adapter {str(data)[:80]} is not text"
+        message = f"adapter {shown(data)} is not text"
         raise ValueError(message)
     return MergedAdapter(**data)
 
@@ -92,9 +101,19 @@ def _fields(manifest: SplitManifest) -> dict[str, Any]:
 
 def _require_counts(numbers: list[Any]) -> None:
     for number in numbers:
-        if type(number) is not int or number < 0:
-            message = f"{number!r} is not a count"
+        if type(number) is not int or not 0 <= number <= _MAX_COUNT:
+            message = f"{shown(number)} is not a count"
             raise ValueError(message)
+
+
+def _shape(sizes: Any) -> tuple[int, ...]:
+    """A shape whose tensor can be addressed: what is read from it may be multiplied."""
+    shape = tuple(sizes)
+    numbers = [abs(size) for size in shape if type(size) is int]
+    if len(shape) > _MAX_DIMS or prod(size or 1 for size in numbers) * 8 > _MAX_COUNT:
+        message = f"shape {shown(list(shape))} is no tensor's"
+        raise ValueError(message)
+    return shape
 
 
 def _rule_to_dict(rule: ParamRule) -> dict[str, Any]:
@@ -123,7 +142,7 @@ def _tensor_from_dict(name: str, data: Mapping[str, Any], dtype: str) -> SplitTe
     rule = ParamRule(
         name=name,
         role=data["role"],
-        shape=tuple(data["shape"]),
+        shape=_shape(data["shape"]),
         dim=data["dim"],
         ranks=ranks,
         channel_dim=data.get("channel_dim"),
@@ -136,12 +155,13 @@ def _tensor_from_dict(name: str, data: Mapping[str, Any], dtype: str) -> SplitTe
         plain = TensorInfo(name=name, dtype=DTYPES[dtype], shape=rule.shape)
         return SplitTensor(rule=rule, origins=(plain,), **digests)
     origins = tuple(
-        TensorInfo(name=str(old), dtype=DTYPES[kind], shape=tuple(shape))
+        TensorInfo(name=str(old), dtype=DTYPES[kind], shape=_shape(shape))
         for old, kind, shape in data["origins"]
     )
     _require_counts([size for origin in origins for size in origin.shape])
     elements = sum(prod(origin.shape) for origin in origins)
-    if elements != prod(rule.shape) or (len(origins) > 1 and not _are_stacked(origins, rule)):
+    is_itself = len(origins) == 1 and origins[0].shape == rule.shape
+    if elements != prod(rule.shape) or not (is_itself or _are_stacked(origins, rule)):
         message = f"{name!r} {list(rule.shape)} is not made of {elements} elements"
         raise ValueError(message)
     return SplitTensor(rule=rule, origins=origins, **digests)
@@ -149,7 +169,8 @@ def _tensor_from_dict(name: str, data: Mapping[str, Any], dtype: str) -> SplitTe
 
 def _are_stacked(origins: tuple[TensorInfo, ...], rule: ParamRule) -> bool:
     """Whether each is a matrix whose rows are as long as the parameter's."""
-    return all(len(o.shape) == 2 and o.shape[1] == rule.shape[-1] for o in origins)
+    width = rule.shape[-1] if len(rule.shape) > 2 else 0
+    return width > 0 and all(len(o.shape) == 2 and o.shape[1] == width for o in origins)
 
 
 def _linked_to_dict(linked: LinkedWeights) -> dict[str, Any]:
@@ -167,6 +188,10 @@ def _linked_to_dict(linked: LinkedWeights) -> dict[str, Any]:
 
 def _linked_from_dict(data: Mapping[str, Any]) -> LinkedWeights:
     files = tuple(LinkedFile(**file) for file in data["files"])
+    for path in [file.path for file in files]:
+        if not isinstance(path, str) or "\0" in path or not PurePath(path).is_absolute():
+            message = f"{shown(path)} is no absolute path"
+            raise ValueError(message)
     _require_counts([number for file in files for number in (file.size_bytes, file.mtime_ns)])
     slices = {
         str(name): tuple(
@@ -195,12 +220,15 @@ def _check_linked_slices(manifest: SplitManifest, linked: LinkedWeights) -> None
     item_bytes = DTYPES[manifest.dtype].size_bytes
     for name, ranks in linked.slices.items():
         rule = manifest.tensors[name].rule
+        if not is_layout(rule, manifest.tp):
+            message = f"{name!r} is laid out as {shown(rule)}"
+            raise ValueError(message)
         if len(ranks) != (1 if rule.dim is None else manifest.tp):
             message = f"{name!r} has slices for {len(ranks)} ranks"
             raise ValueError(message)
         for piece in (piece for of_rank in ranks for piece in of_rank):
             if not _is_inside(piece, rule.rank_shape, linked, item_bytes):
-                message = f"{name!r} has a slice {piece} outside its file or shard"
+                message = f"{name!r} has a slice {shown(piece)} outside its file or shard"
                 raise ValueError(message)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuronc.checkpoint.digest import FileDigest, sha256_file
-from neuronc.checkpoint.paths import contained_file, read_json_object, writing
+from neuronc.checkpoint.paths import contained_file, read_json_object, shown, writing
 from neuronc.checkpoint.tensor_info import MergedAdapter, TensorInfo
 from neuronc.errors import InputError
 from neuronc.parallel.cost import PaddingCost
@@ -24,6 +24,8 @@ from neuronc.parallel.stored import StoredTensor, scale_name, stored_tensors
 
 SPLIT_FORMAT = 2
 SPLIT_FILE = "split.json"
+MAX_SPLIT_BYTES = 2_000_000_000
+"""A linked split of thousands of experts over many ranks has hundreds of megabytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +116,12 @@ def read_layout(folder: Path) -> str | None:
         InputError: it is no JSON object, or a link out of ``folder``.
     """
     path = contained_file(folder, SPLIT_FILE)
-    return str(read_json_object(path).get("layout", "neuronc")) if path.is_file() else None
+    return _layout_in(path) if path.is_file() else None
+
+
+def _layout_in(path: Path) -> str:
+    data = read_json_object(path, max_bytes=MAX_SPLIT_BYTES)
+    return str(data.get("layout", "neuronc"))
 
 
 def read_split_manifest(folder: Path, *, layout: Layout = "neuronc") -> SplitManifest:
@@ -129,13 +136,20 @@ def read_split_manifest(folder: Path, *, layout: Layout = "neuronc") -> SplitMan
     if not path.is_file():
         message = f"{folder} is not a split folder: it has no {SPLIT_FILE}"
         raise InputError(message, hint="make one with neuronc split")
-    data = read_json_object(path)
+    data = read_json_object(path, max_bytes=MAX_SPLIT_BYTES)
     if (found := data.get("split_format")) != SPLIT_FORMAT:
-        message = f"{path} has format {found!r}; this neuronc reads {SPLIT_FORMAT}"
+        message = f"{path} has format {shown(found)}; this neuronc reads {SPLIT_FORMAT}"
         raise InputError(message, hint="run neuronc split again with this version")
     try:
         manifest = manifest_from_dict(data)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from error
     if manifest.layout != layout:
         message = f"{folder} is split in layout {manifest.layout}; expected {layout}"
@@ -151,7 +165,7 @@ def _check_weights(path: Path, manifest: SplitManifest) -> None:
             raise _damaged(path, f"tp={manifest.tp}, but it does not list rank {rank}'s weights")
     for name, tensor in manifest.tensors.items():
         if not is_layout(tensor.rule, manifest.tp):
-            raise _damaged(path, f"tensor {name!r} is laid out as {str(tensor.rule)[:200]}")
+            raise _damaged(path, f"tensor {name!r} is laid out as {shown(tensor.rule)}")
     _check_quantized(path, manifest)
 
 
@@ -160,13 +174,13 @@ def _check_quantized(path: Path, manifest: SplitManifest) -> None:
     scheme = manifest.quantize
     is_known = isinstance(scheme, str) and scheme in SCHEMES and manifest.layout == "neuronc"
     if scheme is not None and not is_known:
-        raise _damaged(path, f"{manifest.layout} weights cannot be quantised as {str(scheme)[:80]}")
+        raise _damaged(path, f"{manifest.layout} weights cannot be quantised as {shown(scheme)}")
     found = {n: t for n, t in manifest.tensors.items() if t.rule.channel_dim is not None}
     if bool(found) != (scheme is not None):
         raise _damaged(path, f"quantize is {scheme}, and {len(found)} weights are quantised")
     for name, tensor in manifest.tensors.items():
         if isinstance(tensor.scale_digest, str) != (name in found):
-            raise _damaged(path, f"tensor {name!r} has scales {tensor.scale_digest!r}")
+            raise _damaged(path, f"tensor {name!r} has scales {shown(tensor.scale_digest)}")
         if name in found and scale_name(name) in manifest.tensors:
             raise _damaged(path, f"{scale_name(name)!r} is a parameter and a scale")
 

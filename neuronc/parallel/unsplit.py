@@ -22,7 +22,7 @@ from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.dtypes import DTYPES, Dtype
 from neuronc.errors import InputError
 from neuronc.parallel.layouts.open_any import open_split
-from neuronc.parallel.split_manifest import SplitTensor
+from neuronc.parallel.split_manifest import SplitTensor, check_files
 from neuronc.parallel.split_memory import SplitMemory
 from neuronc.progress import SILENT, Progress, Stage
 
@@ -85,6 +85,8 @@ def unsplit_folder(
     """
     checkpoint, split = open_split(folder)
     origins = [origin for tensor in split.tensors.values() for origin in tensor.origins]
+    _check_names(folder, [origin.name for origin in origins])
+    check_files(folder, tuple(file for file in split.files if _is_companion(file.path)))
     infos = {origin.name: _stored_as(origin, DTYPES[split.dtype]) for origin in origins}
     files = _plan(list(infos.values()), max_file_bytes or DEFAULT_FILE_BYTES)
     total = sum(info.size_bytes for info in infos.values())
@@ -110,6 +112,18 @@ def unsplit_folder(
         narrowed=tuple(o.name for o in origins if infos[o.name].dtype != o.dtype),
         left_out=split.left_out,
     )
+
+
+def _is_companion(path: str) -> bool:
+    """Whether it is no weight file: those are compared while they are read."""
+    return "/" not in path and not path.endswith(".safetensors")
+
+
+def _check_names(folder: Path, names: list[str]) -> None:
+    if len(set(names)) < len(names) or "__metadata__" in names:
+        odd = next(name for name in names if names.count(name) > 1 or name == "__metadata__")
+        message = f"{folder} says of two parameters, or of none, that they were {odd!r}"
+        raise InputError(message, hint="copy the folder again, or split the checkpoint again")
 
 
 def _stored_as(origin: TensorInfo, split_dtype: Dtype) -> TensorInfo:
@@ -157,7 +171,7 @@ class _Joiner:
         """Hand over parameter ``name``; its digest is complete when the lanes are drained."""
         digest = new_tensor_digest()
         rows = self._rows(name, digest)
-        if len(tensor.origins) == 1:
+        if tensor.origins[0].shape == tensor.rule.shape:
             self._write(tensor.origins[0], rows)
             return digest
         rest: Array | None = None

@@ -56,7 +56,7 @@ def write_ranks(
         PlanError: the disk is full.
         UsageError: ``folder`` cannot be written.
     """
-    done = journal.restore(progress) if journal else Done()
+    done = journal.restore(progress, partial(_paths_after, files)) if journal else Done()
     with ExitStack() as stack:
         lanes = stack.enter_context(Lanes(budget_bytes=memory.budget_bytes))
         writers = [
@@ -79,6 +79,20 @@ def write_ranks(
         with progress.stage(title, total=total, unit="bytes") as stage:
             digests = _go_on(splitter, plan, done, journal, stage)
         return digests, splitter.files()
+
+
+def _paths_after(files: tuple[tuple[PlannedFile, ...], ...], num_tensors: int) -> set[str] | None:
+    """The files that are begun when every rank has its first ``num_tensors`` tensors."""
+    paths = set()
+    for of_rank in files:
+        left = num_tensors
+        for file in of_rank:
+            if left > 0:
+                paths.add(file.path)
+            left -= len(file.tensors)
+        if left > 0:
+            return None
+    return paths
 
 
 def _go_on(

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+from neuronc.checkpoint.blocks import RangeReader
 from neuronc.checkpoint.checkpoint import Checkpoint, open_at
 from neuronc.checkpoint.folder import find_companions, has_weights, read_config
 from neuronc.checkpoint.source import resolve_source
 from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.dtypes import DTYPES
 from neuronc.errors import InputError
-from neuronc.parallel.layouts.digested_reader import DigestedReader
+from neuronc.parallel.layouts.digested_reader import DigestedRangeReader, DigestedReader
 from neuronc.parallel.layouts.names import LAYOUTS, Layout
 from neuronc.parallel.layouts.nxdi import is_nxdi_folder, open_nxdi
 from neuronc.parallel.rank_files import open_ranks, whole_reader
@@ -31,7 +32,7 @@ def open_any_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     if path.is_dir() and not has_weights(path) and is_nxdi_folder(path):
         return open_nxdi(path, source=source)
     if path.is_dir() and not has_weights(path) and read_layout(path) == "neuronc":
-        return _open_ranks(path, source)[0]
+        return _compared(*_open_ranks(path, source))
     checkpoint = open_at(path, source=source)
     if path.is_dir() and read_layout(path) == "transformers-neuronx":
         return replace(checkpoint, reader=_digested(checkpoint, path))
@@ -72,6 +73,20 @@ def _open_ranks(folder: Path, source: str) -> tuple[Checkpoint, SplitManifest]:
         origins=_origins(split),
     )
     return checkpoint, split
+
+
+def _compared(checkpoint: Checkpoint, split: SplitManifest) -> Checkpoint:
+    """``checkpoint``, its tensors compared with their digests; a linked split has none."""
+    digests = {name: tensor.digest for name, tensor in split.tensors.items() if tensor.digest}
+    folder, reader = checkpoint.path, checkpoint.reader
+    if not isinstance(reader, RangeReader):
+        return replace(
+            checkpoint, reader=DigestedReader(folder=folder, reader=reader, digests=digests)
+        )
+    compared = DigestedRangeReader(
+        folder=folder, reader=reader, digests=digests, infos=checkpoint.tensors
+    )
+    return replace(checkpoint, reader=compared)
 
 
 def _origins(split: SplitManifest) -> dict[str, tuple[TensorInfo, ...]]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -75,7 +76,7 @@ def write_parameter_files(
     folder, names = out_dir / TORCH, parameter_files(keys)
     rules = plan.rules
     infos = [TensorInfo(name=n, shape=rules[n].shape, dtype=element) for n in keys.values()]
-    done = journal.restore(progress) if journal else Done()
+    done = journal.restore(progress, partial(_paths_after, names)) if journal else Done()
     needed_bytes = sum(info.size_bytes for info in infos[done.num_tensors :])
     if free_bytes(out_dir) < needed_bytes:
         raise disk_full(folder, needed_bytes=needed_bytes)
@@ -94,6 +95,13 @@ def write_parameter_files(
                 journal.note(number + 1, fresh, files)
             stage.advance(note=key)
     return digests, tuple(files)
+
+
+def _paths_after(names: Mapping[str, str], num_tensors: int) -> set[str] | None:
+    """The files that are there when ``num_tensors`` tensors are."""
+    if num_tensors > len(names):
+        return None
+    return {f"{TORCH}/{name}" for name in (MAP_FILE, *list(names.values())[:num_tensors])}
 
 
 def _write_map(folder: Path, names: Mapping[str, str]) -> FileDigest:

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -6,10 +7,16 @@ import pytest
 from neuronc.artifact.atomic import atomic_folder, check_output
 from neuronc.errors import UsageError
 
+FIELDS = {
+    "manifest.json": {"format": 1, "programs": [], "tool_versions": {}},
+    "split.json": {"split_format": 2, "tensors": {}},
+    "trace.json": {"torch_neuronx": "2.9", "compiler_args": []},
+}
+
 
 def make_artifact(folder: Path, marker: str = "manifest.json") -> Path:
     folder.mkdir()
-    (folder / marker).write_text("old")
+    (folder / marker).write_text(json.dumps(FIELDS[marker]))
     (folder / "leftover").write_text("old")
     return folder
 
@@ -73,7 +80,7 @@ def test_an_overwrite_that_fails_between_its_two_renames_puts_the_old_folder_bac
     assert list(tmp_path.iterdir()) == [out_dir]
 
 
-@pytest.mark.parametrize("marker", ["manifest.json", "split.json"])
+@pytest.mark.parametrize("marker", FIELDS)
 def test_overwrite_replaces_a_folder_of_our_making(tmp_path: Path, marker: str) -> None:
     out_dir = make_artifact(tmp_path / "out", marker)
 
@@ -95,6 +102,25 @@ def test_overwrite_takes_an_empty_folder(tmp_path: Path) -> None:
 
 def test_overwrite_refuses_a_folder_that_neuronc_did_not_make(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
+
+    with pytest.raises(UsageError, match="was not made by neuronc"):
+        check_output(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("marker", FIELDS)
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1, "name": "an app"}', "[" * 100_000])
+def test_overwrite_refuses_a_folder_whose_manifest_is_somebody_elses(
+    tmp_path: Path, marker: str, text: str
+) -> None:
+    out_dir = make_artifact(tmp_path / "out", marker)
+    (out_dir / marker).write_text(text)
+
+    with pytest.raises(UsageError, match="was not made by neuronc"):
+        check_output(out_dir, overwrite=True)
+
+
+def test_overwrite_does_not_wait_for_a_pipe_named_as_a_manifest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
 
     with pytest.raises(UsageError, match="was not made by neuronc"):
         check_output(tmp_path, overwrite=True)

@@ -135,7 +135,7 @@ def set_q(data: dict[str, Any], **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "fields", "told"),
     [
-        (set_top, {"quantize": "int3"}, "cannot be quantised as int3"),
+        (set_top, {"quantize": "int3"}, "cannot be quantised as 'int3'"),
         (set_top, {"quantize": ["int8"]}, "cannot be quantised as"),
         (set_top, {"quantize": None}, "quantize is None, and 14 weights are quantised"),
         (set_q, {"channel_dim": 1}, f"'{Q}' is laid out as"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuronc.errors import InputError
@@ -18,6 +18,7 @@ from neuronc.targets.neuron.neff.reader import (
     read_neff_files,
     read_neff_header,
 )
+from tests.unit.checkpoint.hostile import damaged, refuse_or_accept
 
 
 def neff(files: dict[str, bytes], *, compressed: bool = True) -> bytes:
@@ -158,3 +159,17 @@ def test_a_pipe_is_no_neff(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.neff")
     with pytest.raises(InputError, match="is not a file"):
         read_neff_header(tmp_path / "x.neff")
+
+
+@settings(deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), compressed=st.booleans())
+def test_a_neff_with_any_bytes_changed_ends_in_no_traceback(
+    tmp_path: Path, data: st.DataObject, compressed: bool
+) -> None:
+    files = {"neff.json": b"{}", "sg00/def.json": b"{}", "long" * 40: b"x"}
+    raw = damaged(data, neff(files, compressed=compressed)[HEADER_BYTES:])
+    header = bytearray(neff({})[:HEADER_BYTES])
+    struct.pack_into("<Q", header, 16, len(raw))
+    (tmp_path / "x.neff").write_bytes(bytes(header) + raw)
+    refuse_or_accept(lambda: list_neff(tmp_path / "x.neff"))
+    refuse_or_accept(lambda: read_neff_files(tmp_path / "x.neff", "def.json", most_bytes=100))
