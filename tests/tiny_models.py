@@ -41,6 +41,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "glm": {**TINY_LLAMA, "hidden_size": 72},
     "opt": TINY_OPT,
     "gpt2": {**_GPT2, **_SPECIAL_IDS},
+    "gptj": {**_GPT2, **_SPECIAL_IDS},
 }
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>"
