@@ -46,7 +46,7 @@ def test_workers_end_with_a_command_that_is_ended(
         process.send_signal(how)
 
     assert process.returncode == (130 if how == signal.SIGTERM else -how)
-    _wait_until(lambda: not _workers_of(out), limit_s=5)
+    _wait_until(lambda: not _workers_of(out), limit_s=1)  # less than a step of theirs takes
 
 
 def _wait_until(condition: Callable[[], bool], *, limit_s: float) -> None:
