@@ -36,6 +36,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "mistral": {**TINY_LLAMA, "sliding_window": None},
     "qwen2": {**TINY_LLAMA, "hidden_size": 72, "head_dim": None},
     "qwen3": TINY_LLAMA,
+    "arcee": TINY_LLAMA,
     "gemma": TINY_LLAMA,
     "phi3": {**TINY_LLAMA, "hidden_size": 72, "head_dim": None},
     "glm": {**TINY_LLAMA, "hidden_size": 72},

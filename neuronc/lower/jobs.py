@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from neuronc.errors import CompilerError, HostMemoryError, NeuroncError
+from neuronc.errors import CompilerError, HostMemoryError, NeuroncError, error_of
 from neuronc.lower.children import PARENT
 from neuronc.lower.program_files import JOB, KEPT, LOG, RESULT
 from neuronc.progress import SILENT, Progress, Stage
@@ -165,8 +165,7 @@ def _result(folder: Path, code: int) -> int:
     result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     if "error" in result:
         exit_code, message, hint = result["error"]
-        told = f"program {folder.name}: {message}"
-        raise _class_of(exit_code)(told, hint=hint)
+        raise error_of(exit_code, f"program {folder.name}: {message}", hint=hint)
     return int(result["peak_rss_bytes"])
 
 
@@ -178,10 +177,3 @@ def _death(subject: str, code: int, log: Path) -> NeuroncError:
     how = f"died of {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
     message = f"{subject}: its process {how}\n{tail}".rstrip()
     return CompilerError(message, hint="run again with --dump-ir DIR to see how far it got")
-
-
-def _class_of(exit_code: int) -> type[NeuroncError]:
-    for kind in NeuroncError.__subclasses__():
-        if kind.exit_code == exit_code:
-            return kind
-    return CompilerError
