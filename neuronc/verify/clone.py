@@ -133,9 +133,9 @@ def check_clone(config: Mapping[str, Any], *, tp: int) -> CloneCheck:
 
     try:
         model = random_model(config)
-    except InputError as error:
+    except InputError as refused:
         build_shapes(config, dtype=torch.float32, attention="eager")
-        return CloneCheck(made=False, reason=error.message)
+        return CloneCheck(made=False, reason=refused.message)
     stored = {name: model.state_dict()[name] for name in stored_names(model)}
     clone = read_model_config(tiny_config(config), source="the clone")
     plan = plan_parallelism(clone, {n: tuple(w.shape) for n, w in stored.items()}, tp)

@@ -89,6 +89,26 @@ def test_bench_counts_sequences(artifact: Path, capfd: pytest.CaptureFixture[str
         assert cell["sequences_per_s"] == pytest.approx(per_s)
 
 
+@pytest.mark.parametrize(("given", "calls"), [([], 20), (["--requests", "3"], 3)])
+def test_bench_calls_as_often_as_it_is_told(
+    artifact: Path, capfd: pytest.CaptureFixture[str], given: list[str], calls: int
+) -> None:
+    assert main(["bench", str(artifact), *given, "--quiet", "--json"]) == 0
+
+    cells = json.loads(capfd.readouterr().out)["data"]["cells"]
+    assert {cell["latency_ms"]["n"] for cell in cells} == {calls}
+
+
+@pytest.mark.parametrize(
+    "option", ["--prompt-tokens", "--new-tokens", "--concurrency", "--rate", "--warmup-requests"]
+)
+def test_bench_refuses_what_an_encoder_has_not(
+    artifact: Path, capfd: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["bench", str(artifact), option, "2", "--quiet"]) == 2
+    assert f"whose programs have no {option}" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
