@@ -50,5 +50,5 @@ def test_any_other_exception_is_told_with_its_module_and_line() -> None:
 
 
 def test_an_error_of_ours_stays_what_it_is() -> None:
-    with pytest.raises(InputError, match="^own$"), naming_errors(nn.ReLU()):
+    with pytest.raises(InputError, match="own"), naming_errors(nn.ReLU()):
         raise InputError("own")  # noqa: EM101
