@@ -85,6 +85,12 @@ class BenchmarkError(NeuroncError):
     kind = "benchmark"
 
 
+def error_of(exit_code: int, message: str, *, hint: str) -> NeuroncError:
+    """An error that another process ended with, as that process would have raised it."""
+    kinds = (kind for kind in NeuroncError.__subclasses__() if kind.exit_code == exit_code)
+    return next(kinds, CompilerError)(message, hint=hint)
+
+
 EXIT_CODES: dict[int, str] = {
     0: "ok",
     1: "a bug in neuronc",

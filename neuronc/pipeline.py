@@ -45,7 +45,7 @@ from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place, Recipe
 from neuronc.sizes import complete
 from neuronc.targets.neuron.settings import CompileOptions
-from neuronc.verify.clone import require_clone_matches
+from neuronc.verify.clone import needs_clone, require_clone_matches
 
 if TYPE_CHECKING:
     from neuronc.verify.bisect import LayerError
@@ -146,8 +146,14 @@ def build(
     recipe = complete(recipe, source.config)
     if settings is not None:
         require_fit_of(source, recipe, settings)
-    if source.config.family.why_not:
-        require_clone_matches(source.config, tp=source.tp, name=source.name, progress=progress)
+    if needs_clone(source.config):
+        require_clone_matches(
+            source.config,
+            tp=source.tp,
+            name=source.name,
+            is_verified_later=verify and source.has_weights,
+            progress=progress,
+        )
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         weights = put_weights(source, folder / WEIGHTS_DIR, progress)
         specs = programs_of(recipe)

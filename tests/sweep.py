@@ -85,7 +85,8 @@ def lower_clone(config: dict[str, Any], tp: int) -> None:
     specs = list_programs(batch_size=2, max_length=24, prefill_buckets=(8,), decode_buckets=(24,))
     for spec in specs:
         traced = trace_program(clone, plan, spec, dtype="f32")
-        finish_stablehlo(traced_to_stablehlo(traced, IRDump(None)), tp=tp)
+        text = traced_to_stablehlo(traced, IRDump(None))
+        finish_stablehlo(text, tp=tp, graphs=traced.graphs)
 
 
 def one_line(text: str) -> str:

@@ -211,7 +211,7 @@ TINY_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 """Variant to model type and config fields."""
 
 RANKS_TP = (1, 2, 3, 4, 5, 6, 7, 8)
-COMPILED_TP = (2,)
+COMPILED_TP = (1, 2, 4)
 """tp degrees that ranks are checked at by torch alone, and compiled."""
 
 

@@ -37,11 +37,13 @@ _SIZES: dict[str, dict[str, Any]] = {
     "mistral": {**TINY_LLAMA, "sliding_window": None},
     "qwen2": {**TINY_LLAMA, "hidden_size": 72, "head_dim": None},
     "qwen3": TINY_LLAMA,
+    "arcee": TINY_LLAMA,
     "gemma": TINY_LLAMA,
     "phi3": {**TINY_LLAMA, "hidden_size": 72, "head_dim": None},
     "glm": {**TINY_LLAMA, "hidden_size": 72},
     "opt": TINY_OPT,
     "gpt2": {**_GPT2, **_SPECIAL_IDS},
+    "gptj": {**_GPT2, **_SPECIAL_IDS},
 }
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>"

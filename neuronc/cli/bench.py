@@ -9,6 +9,7 @@ import typer
 
 from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
 from neuronc.cli.output import Report
+from neuronc.errors import UsageError
 
 if TYPE_CHECKING:
     from neuronc.progress import Progress
@@ -18,19 +19,38 @@ EXAMPLES = (
     "neuronc bench artifact --prompt-tokens 32 --new-tokens 32 --requests 8",
     "neuronc bench artifact --concurrency 4 --requests 64 --json > bench.json",
 )
-_MIN_CALLS = 20  # of an encoder's programs, which have no requests
+_PROMPT_TOKENS, _NEW_TOKENS, _REQUESTS, _WARMUP_REQUESTS = 32, 32, 8, 2
+_CALLS = 20
+"""Of each of an encoder's programs, where --requests does not say."""
 
 
 def bench(
     artifact: Annotated[Path, typer.Argument(help="Folder made by compile or build.")],
     *,
     prompt_tokens: Annotated[
-        int, typer.Option("--prompt-tokens", metavar="N", min=1, help="Of every request.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            "--prompt-tokens",
+            metavar="N",
+            min=1,
+            help=f"Of every request (default: {_PROMPT_TOKENS}).",
+        ),
+    ] = None,
     new_tokens: Annotated[
-        int, typer.Option("--new-tokens", metavar="N", min=1, help="Of every request.")
-    ] = 32,
-    requests: Annotated[int, typer.Option("--requests", metavar="N", min=1)] = 8,
+        int | None,
+        typer.Option(
+            "--new-tokens", metavar="N", min=1, help=f"Of every request (default: {_NEW_TOKENS})."
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            "--requests",
+            metavar="N",
+            min=1,
+            help=f"Measured (default: {_REQUESTS}; an encoder's calls: {_CALLS}).",
+        ),
+    ] = None,
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -41,7 +61,15 @@ def bench(
         float | None,
         typer.Option("--rate", metavar="R", help="Requests per second, Poisson arrivals."),
     ] = None,
-    warmup_requests: Annotated[int, typer.Option("--warmup-requests", metavar="N", min=0)] = 2,
+    warmup_requests: Annotated[
+        int | None,
+        typer.Option(
+            "--warmup-requests",
+            metavar="N",
+            min=0,
+            help=f"Not measured (default: {_WARMUP_REQUESTS}).",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N")] = 0,
     on: OnOption = None,
     rank_processes: RankProcessesFlag = False,
@@ -52,7 +80,7 @@ def bench(
 
     An encoder's: every bucket with one text and with a full batch, --requests calls of each.
     """
-    from neuronc.artifact.manifest import WEIGHTS_DIR
+    from neuronc.artifact.manifest import WEIGHTS_DIR, read_manifest
     from neuronc.bench.device import measure_device
     from neuronc.bench.run import run_benchmark
     from neuronc.bench.workload import Workload
@@ -63,13 +91,22 @@ def bench(
     from neuronc.runtime.text import stop_token_ids
 
     progress = make_progress(quiet)
+    only_decoders = {
+        "--prompt-tokens": prompt_tokens,
+        "--new-tokens": new_tokens,
+        "--concurrency": concurrency,
+        "--rate": rate,
+        "--warmup-requests": warmup_requests,
+    }
+    if read_manifest(artifact).embeds:
+        _refuse_given(only_decoders, artifact)
     workload = Workload(
-        prompt_tokens=prompt_tokens,
-        new_tokens=new_tokens,
-        num_requests=requests,
+        prompt_tokens=_or(prompt_tokens, _PROMPT_TOKENS),
+        new_tokens=_or(new_tokens, _NEW_TOKENS),
+        num_requests=_or(requests, _REQUESTS),
         concurrency=concurrency,
         rate=rate,
-        warmup_requests=warmup_requests,
+        warmup_requests=_or(warmup_requests, _WARMUP_REQUESTS),
         seed=seed,
     )
     opened = Session.open(
@@ -77,7 +114,7 @@ def bench(
     )
     with closing(opened) as session:
         if session.manifest.embeds:
-            return _bench_embeddings(session, artifact, requests, seed, progress)
+            return _bench_embeddings(session, artifact, _or(requests, _CALLS), seed, progress)
         result = run_benchmark(
             session,
             Engine,
@@ -89,6 +126,19 @@ def bench(
             progress=progress,
         )
         return _report(session, result, measure_device(session, progress=progress))
+
+
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
+
+
+def _refuse_given(options: Mapping[str, object], artifact: Path) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        message = f"{artifact} embeds texts, whose programs have no {', '.join(given)}"
+        raise UsageError(
+            message, hint="leave them out; --requests says how many calls are measured"
+        )
 
 
 def _bench_embeddings(
@@ -104,7 +154,7 @@ def _bench_embeddings(
     result = bench_embeddings(
         session,
         vocab_size=config.vocab_size,
-        num_calls=max(num_calls, _MIN_CALLS),
+        num_calls=num_calls,
         seed=seed,
         progress=progress,
     )

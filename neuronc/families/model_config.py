@@ -8,6 +8,7 @@ from neuronc.errors import InputError
 from neuronc.families.embedding import Embedding, read_embedding
 from neuronc.families.family import Family
 from neuronc.families.find import encoder_types, find_family
+from neuronc.families.other_state import OTHER_STATE
 from neuronc.families.transformers_source import (
     FamilySource,
     masked_model_types,
@@ -54,8 +55,8 @@ def read_model_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     """Narrow ``raw`` (a parsed config.json of ``source``).
 
     Raises:
-        InputError: no decoder, unknown model type, a size is missing or not a positive integer, or the KV
-            heads do not share the query heads evenly.
+        InputError: no decoder with a KV cache, multimodal, unknown model type, a size is missing or
+            not a positive integer, or the KV heads do not share the query heads evenly.
     """
     model_type = raw.get("model_type")
     if not isinstance(model_type, str):
@@ -100,6 +101,7 @@ def is_encoder(raw: Mapping[str, Any]) -> bool:
 
 def _check_kind(fields: "_Fields", model_type: str, source: str, *, embeds: bool) -> None:
     """Encoders embed, decoders generate; transformers makes a causal LM of others, too."""
+    has_heads = fields.get("num_attention_heads") is not None
     if fields.get("is_encoder_decoder") is True:
         message = f"{source} is an encoder-decoder ({model_type}); neuronc compiles decoders"
         hint = "for one core of inf2, pass --tracer torch-neuronx"
@@ -109,6 +111,12 @@ def _check_kind(fields: "_Fields", model_type: str, source: str, *, embeds: bool
     elif is_encoder(fields.raw) and not embeds:
         message = f"{source} is an encoder ({model_type}); it cannot generate"
         hint = "pass --task embed"
+    elif model_type in OTHER_STATE:
+        message = f"{source} ({model_type}) keeps other state of a sequence than keys and values"
+        hint = "neuronc compiles decoders with a KV cache; `neuronc models` lists those it knows"
+    elif isinstance(text := fields.raw.get("text_config"), Mapping) and not has_heads:
+        message = f"{source} is multimodal ({model_type}); neuronc compiles text models"
+        hint = f"save its text model ({text.get('model_type', 'text_config')}) as a checkpoint"
     else:
         return
     raise InputError(message, hint=hint)

@@ -4,6 +4,7 @@ Shape constants fold away, 64-bit index arithmetic becomes 32-bit, and each stan
 its StableHLO collective. What then is still f64, 64-bit, complex or dynamic is refused by name.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir, passmanager
 
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, numpy_dtype
-from neuronc.errors import CompilerError
 from neuronc.lower.inline_layers import inline_layers
+from neuronc.lower.lowering_error import leftover_error
 from neuronc.lower.torch_to_stablehlo import CALL_PREFIX
 
 _FOLD_LIMIT = 64  # elements; larger constants are data, not shapes
@@ -23,8 +24,13 @@ _NUMPY = {
 }
 
 
-def finish_stablehlo(text: str, *, tp: int) -> str:
+def finish_stablehlo(text: str, *, tp: int, graphs: Iterable[Any] = ()) -> str:
     """StableHLO ``text`` of one rank, ready for every target.
+
+    Args:
+        text: What `traced_to_stablehlo` gives.
+        tp: Number of ranks.
+        graphs: FX graphs that it was lowered from, to name what is refused.
 
     Raises:
         CompilerError: an element type or shape that no target takes is left; the operator is named.
@@ -37,7 +43,7 @@ def finish_stablehlo(text: str, *, tp: int) -> str:
         inline_layers(module)
         _calls_to_collectives(module, tp)
         passmanager.PassManager.parse("builtin.module(canonicalize,cse)").run(module.operation)
-        _refuse_leftovers(module)
+        _refuse_leftovers(module, graphs)
         return str(module)
 
 
@@ -224,7 +230,8 @@ def _add_sum_region(op: Any, element_type: Any) -> None:
         ir.Operation.create("stablehlo.return", operands=[total.results[0]])
 
 
-def _refuse_leftovers(module: ir.Module) -> None:
+def _refuse_leftovers(module: ir.Module, graphs: Iterable[Any]) -> None:
+    refused: dict[str, list[str]] = {}
     for op in _operations(module):
         for result in op.results:
             if not isinstance(result.type, ir.RankedTensorType):
@@ -233,5 +240,6 @@ def _refuse_leftovers(module: ir.Module) -> None:
             dynamic = not result.type.has_static_shape
             if dynamic or element in ("f64", "i64", "index") or element.startswith("complex"):
                 what = "a dynamic shape" if dynamic else f"element type {element}"
-                message = f"lowered program has {what}: {op.name} at {op.location}"
-                raise CompilerError(message, hint="this is a gap in neuronc's lowering; report it")
+                refused.setdefault(what, []).append(str(op.location))
+    for what, locations in refused.items():
+        raise leftover_error(what, locations, graphs)

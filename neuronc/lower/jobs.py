@@ -2,21 +2,25 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from neuronc.errors import CompilerError, HostMemoryError, NeuroncError
+from neuronc.errors import CompilerError, HostMemoryError, NeuroncError, error_of
+from neuronc.lower.children import PARENT
 from neuronc.lower.program_files import JOB, LOG, RESULT, SCRATCH
 from neuronc.progress import SILENT, Progress, Stage
 from neuronc.trace.program_spec import ProgramSpec
 
 _LOG_LINES = 15
+_BEAT_S = 5.0
 _WORKER = "the compiling worker"
 
 
@@ -79,8 +83,8 @@ def run_jobs(jobs: Sequence[ProgramJob], programs_dir: Path, *, progress: Progre
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
+            bufsize=0,
             stderr=log,
-            text=True,
             env=_environment(),
             start_new_session=True,
         ) as worker,
@@ -97,30 +101,61 @@ def run_jobs(jobs: Sequence[ProgramJob], programs_dir: Path, *, progress: Progre
     return peak
 
 
-def _follow(worker: subprocess.Popen[str], programs_dir: Path, stage: Stage) -> int:
-    """Read the worker's lines until it ends; the largest memory of its children."""
-    peak = 0
-    for line in worker.stdout or ():
-        if not line.startswith("{"):  # a library that prints to stdout
+def _follow(worker: subprocess.Popen[bytes], programs_dir: Path, stage: Stage) -> int:
+    """Read the worker's lines until it ends; the largest memory of its children.
+
+    While it says nothing, the stage is told for how long.
+    """
+    peak, last, heard_s = 0, "importing torch", time.monotonic()
+    for line in _lines(worker.stdout, every_s=_BEAT_S):
+        if line is None:
+            stage.advance(0, note=f"{last}, silent for {time.monotonic() - heard_s:.0f} s")
             continue
-        event = json.loads(line)
+        if not line.startswith(b"{"):  # a library that prints to stdout
+            continue
+        event, heard_s = json.loads(line), time.monotonic()
         if "stage" in event:
-            stage.advance(0, note=f"{event['job']}: {event['stage']}")
+            last = f"{event['job']}: {event['stage']}"
+            stage.advance(0, note=last)
             continue
         folder = programs_dir / event["folder"]
         peak = max(peak, _result(folder, event["exit"]))
         for name in SCRATCH:
             (folder / name).unlink(missing_ok=True)
-        stage.advance(1, note=f"{folder.name}: done")
+        last = f"{folder.name}: done"
+        stage.advance(1, note=last)
     return peak
+
+
+def _lines(pipe: IO[bytes] | None, *, every_s: float) -> Iterator[bytes | None]:
+    """Lines of an unbuffered ``pipe`` until it ends; None whenever nothing came for ``every_s``."""
+    if pipe is None:
+        return
+    begun = b""
+    while True:
+        if not select.select([pipe], [], [], every_s)[0]:
+            yield None
+            continue
+        read = os.read(pipe.fileno(), 1 << 16)
+        if not read:
+            return
+        *whole, begun = (begun + read).split(b"\n")
+        yield from whole
 
 
 def _environment() -> dict[str, str]:
     """The worker's environment: nothing in it may change what is compiled."""
     dropped = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64")
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
-    # OpenBLAS would start threads on import, before the worker forks.
-    return {**kept, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "OPENBLAS_NUM_THREADS": "1"}
+    return {
+        **kept,
+        "HF_HUB_OFFLINE": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # OpenBLAS on import and OpenMP at work would start threads before the worker forks.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        PARENT: str(os.getpid()),
+    }
 
 
 def _result(folder: Path, code: int) -> int:
@@ -131,8 +166,7 @@ def _result(folder: Path, code: int) -> int:
     result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     if "error" in result:
         exit_code, message, hint = result["error"]
-        told = f"program {folder.name}: {message}"
-        raise _class_of(exit_code)(told, hint=hint)
+        raise error_of(exit_code, f"program {folder.name}: {message}", hint=hint)
     return int(result["peak_rss_bytes"])
 
 
@@ -144,10 +178,3 @@ def _death(subject: str, code: int, log: Path) -> NeuroncError:
     how = f"died of {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
     message = f"{subject}: its process {how}\n{tail}".rstrip()
     return CompilerError(message, hint="run again with --dump-ir DIR to see how far it got")
-
-
-def _class_of(exit_code: int) -> type[NeuroncError]:
-    for kind in NeuroncError.__subclasses__():
-        if kind.exit_code == exit_code:
-            return kind
-    return CompilerError

@@ -10,6 +10,7 @@ from neuronc.trace.module_names import module_of
 _OPERATOR = re.compile(r'<\{name = "torch\.([\w.]+)"')
 _OPERATION = re.compile(r"operation '(?:torch\.)?([\w.]+)'")
 _PLACE = re.compile(r'"([^"]+\.py)":(\d+)')
+_FEW = 3
 _HINT = "neuronc's lowering lacks it: please report it; --dump-ir DIR keeps the graph"
 
 
@@ -28,14 +29,35 @@ def lowering_error(error: Exception, graphs: Iterable[Any]) -> CompilerError:
     return CompilerError(f"{subject} does not lower to StableHLO", hint=_HINT)
 
 
-def _module_at(places: list[tuple[str, str]], graphs: Iterable[Any]) -> str:
-    nodes = [node for graph in graphs for node in graph.nodes]
+def leftover_error(what: str, locations: Iterable[str], graphs: Iterable[Any]) -> CompilerError:
+    """A lowered program with ``what`` no target takes, at MLIR's ``locations``, best first.
+
+    Named after the operators in the FX ``graphs`` that came from the first location in a file.
+    """
+    places = [place for location in locations for place in _PLACE.findall(location)]
+    where = f" at {_short(places[0][0])}:{places[0][1]}" if places else ""
+    nodes = _nodes_at(places, [*graphs])
+    operators = dict.fromkeys(str(n.target).removesuffix(".default") for n in nodes)
+    module = next((name for name in map(module_of, nodes) if name), "")
+    of_module = f" of {module}" if module else ""
+    subject = f"operator {' or '.join(operators)}" if operators else "an operator"
+    if len(operators) > _FEW:  # a line that calls a function of transformers' has many
+        subject = f"one of {len(operators)} operators"
+    return CompilerError(
+        f"{subject}{of_module}{where} lowers to {what}, which no target takes", hint=_HINT
+    )
+
+
+def _nodes_at(places: list[tuple[str, str]], graphs: Iterable[Any]) -> list[Any]:
     for file, line in places[:1]:
-        line_of_code = f'File "{file}", line {line},'
-        for node in nodes:
-            if line_of_code in (node.meta.get("stack_trace") or "") and module_of(node):
-                return module_of(node)
-    return ""
+        told = f'File "{file}", line {line},'
+        calls = (node for graph in graphs for node in graph.nodes if node.op == "call_function")
+        return [node for node in calls if told in (node.meta.get("stack_trace") or "")]
+    return []
+
+
+def _module_at(places: list[tuple[str, str]], graphs: Iterable[Any]) -> str:
+    return next((name for name in map(module_of, _nodes_at(places, graphs)) if name), "")
 
 
 def _short(path: str) -> str:

@@ -1,8 +1,8 @@
-"""Takes out of a traced graph what inference does not need, and writes layer norm out.
+"""Takes out of a traced graph what inference does not need, and writes out layer norm and more.
 
 Left in, each of these would make lowering expand operators by tracing the program again, which
-takes as long as all the rest. torch-mlir's own expansion of layer norm has f64 in it, which no
-Neuron device has.
+takes as long as all the rest. torch-mlir's own expansions of layer norm and of whole-number division
+have f64 in them, which no Neuron device has.
 """
 
 from typing import Any
@@ -36,6 +36,8 @@ def simplify_graph(graph: torch.fx.Graph) -> None:
             _count_from_the_start(graph, node)
         elif node.target is _aten.layer_norm.default:
             _write_out_layer_norm(graph, node)
+        elif node.target is _aten.floor_divide.default and _divides_integers(node):
+            _write_out_floor_divide(graph, node)
 
 
 def _count_from_the_start(graph: torch.fx.Graph, node: Any) -> None:
@@ -65,6 +67,24 @@ def _write_out_type_as(graph: torch.fx.Graph, node: Any) -> None:
     with graph.inserting_before(node):
         cast = call(graph, node, _aten.to.dtype, node.args[0], node.meta["val"].dtype)
     node.replace_all_uses_with(cast)
+    graph.erase_node(node)
+
+
+def _divides_integers(node: Any) -> bool:
+    x, divisor = node.args
+    return isinstance(divisor, int) and not x.meta["val"].dtype.is_floating_point
+
+
+def _write_out_floor_divide(graph: torch.fx.Graph, node: Any) -> None:
+    """In f32 without the remainder, exact below 2^24, which positions are; torch-mlir takes f64."""
+    x, divisor = node.args
+    with graph.inserting_before(node):
+        remainder = call(graph, node, _aten.remainder.Scalar, x, divisor)
+        multiple = call(graph, node, _aten.sub.Tensor, x, remainder)
+        wide = call(graph, node, _aten.to.dtype, multiple, torch.float32)
+        quotient = call(graph, node, _aten.div.Tensor, wide, divisor)
+        out = call(graph, node, _aten.to.dtype, quotient, node.meta["val"].dtype)
+    node.replace_all_uses_with(out)
     graph.erase_node(node)
 
 

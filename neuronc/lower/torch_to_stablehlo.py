@@ -75,7 +75,9 @@ def _convert(decomposed: Mapping[str, torch.export.ExportedProgram], dump: IRDum
         dump.write("torch.mlir", lambda: str(module))
         for pipeline in (_TO_BACKEND_CONTRACT, _TO_STABLEHLO):
             PassManager.parse(pipeline).run(module.operation)
-        return str(module)
+        # With locations, by which what is refused later is named.
+        text: str = module.operation.get_asm(enable_debug_info=True)
+        return text
 
 
 def _readable(exported: torch.export.ExportedProgram) -> str:

@@ -1,8 +1,9 @@
 """The process that makes programs: trace, lower, compile.
 
 MLIR and XLA can abort the process they run in, so each program is made in a process of its own:
-the worker imports torch, transformers and jax once and forks a child per job. A child's death is
-one line on the worker's stdout; `neuronc.lower.jobs` turns it into an error with a name.
+the worker imports torch, transformers and jax once and forks a child per job (see
+`neuronc.lower.children`). A child's death is one line on the worker's stdout; `neuronc.lower.jobs`
+turns it into an error with a name.
 
 Reproduce one failing program by hand: ``python -m neuronc.lower.worker JOB.json``.
 """
@@ -12,13 +13,13 @@ import json
 import os
 import resource
 import sys
-import traceback
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 from neuronc.errors import InputError, NeuroncError
 from neuronc.families.model_config import read_model_config
+from neuronc.lower.children import PARENT, end_with, start_child
 from neuronc.lower.ir_dump import IRDump
 from neuronc.lower.program_files import (
     EXECUTABLE,
@@ -103,7 +104,8 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> ProgramSignature:
     _say("tracing")
     traced = trace_program(config, plan, spec, dtype=str(job["dtype"]), taps=bool(job["taps"]))
     _say("lowering")
-    text = finish_stablehlo(traced_to_stablehlo(traced, dump), tp=plan.tp)
+    lowered = traced_to_stablehlo(traced, dump)
+    text = finish_stablehlo(lowered, tp=plan.tp, graphs=traced.graphs)
     dump.write("stablehlo.mlir", lambda: text)
     proto = to_hlo_proto(text, traced.signature)
     dump.write("hlo.pb", lambda: proto)
@@ -158,7 +160,7 @@ def run_forked(job_files: list[Path], num_parallel: int) -> int:
     while waiting or running:
         while waiting and len(running) < num_parallel:
             job_file = waiting.pop(0)
-            running[_fork(job_file)] = job_file
+            running[_start(job_file)] = job_file
         pid, status = os.wait()
         job_file = running.pop(pid)
         code = os.waitstatus_to_exitcode(status)
@@ -166,23 +168,16 @@ def run_forked(job_files: list[Path], num_parallel: int) -> int:
     return 0
 
 
-def _fork(job_file: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        with (job_file.parent / LOG).open("wb") as log:
-            os.dup2(log.fileno(), 2)
-        code = run_job(job_file)
-    except BaseException:  # noqa: BLE001 (the child must not run the parent's code)
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+def _start(job_file: Path) -> int:
+    command = [sys.executable, "-m", "neuronc.lower.worker", str(job_file)]
+    return start_child(lambda: run_job(job_file), command, job_file.parent / LOG)
 
 
 def _import_heavy(to_trace: list[dict[str, object]]) -> None:
-    """Import what every child needs. No library starts threads or devices on import."""
+    """Import what every child needs. No library starts threads or devices on import.
+
+    torch starts threads for the first large tensor that it computes: it is told to need none.
+    """
     warnings.simplefilter("ignore")
     for name in _HEAVY if to_trace else _HEAVY[-1:]:
         importlib.import_module(name)
@@ -196,6 +191,7 @@ def warm_up(config: object) -> None:
 
     from neuronc.trace.meta_model import parameter_shapes
 
+    torch.set_num_threads(1)
     with suppress(NeuroncError):  # the child says it
         parameter_shapes(config)  # type: ignore[arg-type]
     torch.export.export(torch.nn.ReLU(), (torch.zeros(1),), strict=False)
@@ -203,6 +199,8 @@ def warm_up(config: object) -> None:
 
 def main(argv: list[str]) -> int:
     """``JOB.json`` alone runs here; ``NUM_PARALLEL JOB.json ...`` runs each in a child."""
+    if PARENT in os.environ:
+        end_with(int(os.environ.pop(PARENT)))
     if len(argv) == 1:
         return run_job(Path(argv[0]))
     return run_forked([Path(name) for name in argv[1:]], int(argv[0]))

@@ -1,9 +1,16 @@
 """What padding and replication cost: parameters stored and FLOPs spent beyond the model's own."""
 
+import re
 from dataclasses import dataclass
 from math import prod
 
+from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
+from neuronc.parallel.rules import ParamRule
+
+CONTEXT = 2048
+"""Positions that a token attends to, where FLOPs are counted."""
+_IN_A_LAYER = re.compile(r"\.\d+\.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +22,8 @@ class PaddingCost:
         extra_kv_heads: Empty or replicated KV slots.
         model_params: Parameters in the checkpoint.
         split_params: Parameters over all ranks, replicated and padded ones counted each time.
-        flops_ratio: Matrix-multiply FLOPs per token over all ranks, divided by the model's own.
+        flops_ratio: Matrix-multiply FLOPs per token over all ranks, divided by the model's own;
+            see `padding_cost`.
     """
 
     extra_q_heads: int
@@ -35,22 +43,35 @@ class PaddingCost:
         return 100 * (self.flops_ratio - 1)
 
 
-def padding_cost(plan: ParallelPlan) -> PaddingCost:
-    """Count ``plan``.
+def padding_cost(plan: ParallelPlan, config: ModelConfig) -> PaddingCost:
+    """Count ``plan`` of the model of ``config``.
 
-    FLOPs are 2 per weight of every linear layer and of the LM head, which may be the embedding
-    table again; attention itself grows with its query heads as their projections do.
+    FLOPs are those of one token: 2 per weight of every matrix in the layers, whole ones on each
+    rank and all experts (as prefill runs them) included, and of the LM head, which may be the
+    embedding table again; and 4 per query head, element of a head and position of the context, of
+    which `CONTEXT` are taken, or as many as the model was made for.
     """
     rules = plan.rules.values()
-    is_tied = not any(r.role == "vocab_head" for r in rules)
-    roles = {"column", "row", "vocab_embedding" if is_tied else "vocab_head"}
-    matrices = [r for r in rules if r.role in roles and len(r.shape) == 2]
-    own = sum(prod(r.shape) for r in matrices)
-    split = sum(prod(r.rank_shape) * plan.tp for r in matrices)
+    matrices = [rule for rule in rules if _is_multiplied(rule, plan)]
+    context = min(CONTEXT, config.max_positions or CONTEXT)
+    per_head = 4 * config.head_dim * context * config.num_layers
+    own = sum(2 * prod(r.shape) for r in matrices) + per_head * config.num_heads
+    of_rank = sum(2 * prod(r.rank_shape) for r in matrices) + per_head * plan.heads.q_per_rank
     return PaddingCost(
         extra_q_heads=plan.heads.extra_q_heads,
         extra_kv_heads=plan.heads.extra_kv_heads,
         model_params=sum(prod(r.shape) for r in rules),
         split_params=sum(prod(r.rank_shape) * plan.tp for r in rules),
-        flops_ratio=split / own if own else 1.0,
+        flops_ratio=of_rank * plan.tp / own,
     )
+
+
+def _is_multiplied(rule: ParamRule, plan: ParallelPlan) -> bool:
+    """Whether ``rule`` is of a matrix that every token is multiplied with."""
+    if len(rule.shape) not in (2, 3):
+        return False
+    if rule.role in ("vocab_head", "vocab_embedding"):
+        is_tied = not any(other.role == "vocab_head" for other in plan.rules.values())
+        return rule.role == "vocab_head" or is_tied
+    # Outside the layers, what every rank holds whole are tables: positions, token types.
+    return rule.role != "replicate" or _IN_A_LAYER.search(rule.name) is not None

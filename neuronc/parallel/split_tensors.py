@@ -20,7 +20,7 @@ from neuronc.checkpoint.remote.mirror import mirror_of
 from neuronc.checkpoint.source import portable_source
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype
 from neuronc.errors import InputError, UsageError
-from neuronc.families.model_config import read_model_config
+from neuronc.families.model_config import ModelConfig, read_model_config
 from neuronc.parallel.cost import padding_cost
 from neuronc.parallel.layouts.nxdi_config import write_neuron_config
 from neuronc.parallel.layouts.parameter_files import state_dict_keys, write_parameter_files
@@ -48,7 +48,7 @@ class _Work:
     plan: ParallelPlan
     infos: Mapping[str, TensorInfo]
     element: Dtype
-    is_tied: bool
+    config: ModelConfig
     options: SplitOptions
     out_dir: Path
     progress: Progress
@@ -128,7 +128,7 @@ def _prepare(
         plan=plan,
         infos=infos,
         element=element,
-        is_tied=config.tie_word_embeddings,
+        config=config,
         options=options,
         out_dir=out_dir,
         progress=progress,
@@ -158,7 +158,7 @@ def _write_weights(
     if options.link:
         return {}, ()
     if options.layout == "transformers-neuronx":
-        keys = state_dict_keys(plan.rules, is_tied=work.is_tied)
+        keys = state_dict_keys(plan.rules, is_tied=work.config.tie_word_embeddings)
         read = partial(_read_as, work.checkpoint, work.element)
         return write_parameter_files(
             work.out_dir, plan, keys, read, work.element, journal, work.progress
@@ -210,7 +210,7 @@ def _finish(
             for name, rule in plan.rules.items()
         },
         files=(*files, *_write_companions(work)),
-        padding=padding_cost(plan),
+        padding=padding_cost(plan, work.config),
         left_out=tuple(o.name for name in left_out for o in origins_of(checkpoint, name)),
         linked=linked,
         adapter=checkpoint.adapter,

@@ -25,9 +25,9 @@ def describe_model(config: Mapping[str, Any]) -> dict[str, Kind]:
     import torch
     from torch import nn
 
-    from neuronc.trace.meta_model import build_meta_model, stored_names
+    from neuronc.trace.meta_model import build_shapes, stored_names
 
-    model = build_meta_model(config, dtype=torch.float32, attention="eager")
+    model = build_shapes(config, dtype=torch.float32, attention="eager")
     kinds: dict[str, Kind] = dict.fromkeys(stored_names(model), "other")
     linears = {
         name: module

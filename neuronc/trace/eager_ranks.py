@@ -25,6 +25,7 @@ from neuronc.trace.probe import probe_program
 from neuronc.trace.program_spec import ProgramSpec
 from neuronc.trace.rank_model import build_rank_model
 from neuronc.trace.signature import make_signature
+from neuronc.trace.trace_error import naming_errors
 from neuronc.trace.trace_program import make_rank_program
 
 Array = np.ndarray[Any, Any]
@@ -59,7 +60,7 @@ class EagerRanks:
         torch_dtype = getattr(torch, DTYPES[dtype].torch)
         # One each: calling a model puts the rank's weights into it.
         self.models = [build_rank_model(config, plan, torch_dtype) for _ in range(plan.tp)]
-        with masked_by_position(ATTENTION):
+        with naming_errors(self.models[0]), masked_by_position(ATTENTION):
             one = _ONE_TEXT if config.embedding else _ONE_TOKEN
             probed = probe_program(self.models[0], config, plan, one, torch_dtype)
         self.layers = probed.caches

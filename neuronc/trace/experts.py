@@ -49,7 +49,7 @@ def _picked(
     picked = index_TK.reshape(-1)
     x = hidden_TH[:, None].expand(-1, num_picked, -1).reshape(tokens * num_picked, 1, -1)
     out = _mlp(module, x, lambda parameter: torch.index_select(parameter, 0, picked))[:, 0]
-    weighted = out * weights_TK.reshape(-1, 1)
+    weighted = _weighted(out, weights_TK.reshape(-1, 1))
     return weighted.reshape(tokens, num_picked, -1).sum(1)
 
 
@@ -62,7 +62,12 @@ def _all(
     is_picked_TKE = index_TK[:, :, None] == numbers
     zero = torch.zeros((), dtype=weights_TK.dtype)
     share_TE = torch.where(is_picked_TKE, weights_TK[:, :, None], zero).sum(1)
-    return (out_ETH * share_TE.transpose(0, 1)[:, :, None]).sum(0)
+    return _weighted(out_ETH, share_TE.transpose(0, 1)[:, :, None]).sum(0)
+
+
+def _weighted(out: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """``out * share``, and zero where ``share`` is: an expert that nobody picked may overflow."""
+    return torch.where(share == 0, torch.zeros((), dtype=out.dtype), out * share)
 
 
 def _mlp(module: Any, x: torch.Tensor, select: Any) -> torch.Tensor:

@@ -14,9 +14,32 @@ _NOT_FIELDS = ("model_type", "dtype", "torch_dtype", FIELD)
 
 
 def build_meta_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str) -> Any:
-    """`build_model` with parameters on the meta device; buffers (rotary frequencies) are real."""
+    """`build_model` with parameters on the meta device; buffers (rotary frequencies) are real.
+
+    No memory is taken for parameters, nor are their first values computed.
+
+    Raises:
+        InputError: as `build_model`.
+    """
+    model = build_shapes(config, dtype=dtype, attention=attention)
+    if _fill_buffers(model):
+        return model
     with parameters_on_meta():
         return build_model(config, dtype=dtype, attention=attention)
+
+
+def build_shapes(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str) -> Any:
+    """`build_model` with parameters and buffers on the meta device: nothing but shapes.
+
+    Raises:
+        InputError: as `build_model`.
+    """
+    try:
+        with torch.device("meta"):
+            return build_model(config, dtype=dtype, attention=attention)
+    except InputError:  # a few models compute with numbers while they are made
+        with parameters_on_meta():
+            return build_model(config, dtype=dtype, attention=attention)
 
 
 def build_model(config: Mapping[str, Any], *, dtype: torch.dtype, attention: str) -> Any:
@@ -72,7 +95,7 @@ def parameter_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     Raises:
         InputError: transformers makes no causal LM of ``config``.
     """
-    model = build_meta_model(config, dtype=torch.float32, attention="eager")
+    model = build_shapes(config, dtype=torch.float32, attention="eager")
     stored = model.state_dict()
     return {name: tuple(stored[name].shape) for name in stored_names(model)}
 
@@ -85,6 +108,27 @@ def stored_names(model: Any) -> list[str]:
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tied -= {name for name, _ in model.named_parameters()}
     return sorted(set(model.state_dict()) - tied)
+
+
+def _fill_buffers(model: Any) -> bool:
+    """Compute the buffers of ``model`` as transformers does after it has read a checkpoint.
+
+    False where that does not give all of them their values, as for a family that keeps tensors in
+    attributes; then the model is of no use.
+    """
+    with torch.no_grad():
+        for module in model.modules():
+            vars(module).pop("_is_hf_initialized", None)
+            for name, buffer in module.named_buffers(recurse=False):
+                if buffer.device.type == "meta":
+                    setattr(module, name, torch.zeros_like(buffer, device="cpu"))
+        placed = list(model.buffers())
+        versions = {id(buffer): buffer._version for buffer in placed}
+        model.initialize_weights()
+    own = (value for module in model.modules() for value in vars(module).values())
+    held = [value for value in own if isinstance(value, torch.Tensor)]
+    is_written = all(b._version > versions.get(id(b), -1) for b in model.buffers() if b.numel())
+    return is_written and not any(value.device.type == "meta" for value in held)
 
 
 @contextmanager

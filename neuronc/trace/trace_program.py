@@ -26,6 +26,7 @@ from neuronc.trace.rank_model import build_rank_model
 from neuronc.trace.rank_program import RankProgram
 from neuronc.trace.shared_layers import LayerCall, as_operators, as_real
 from neuronc.trace.signature import make_signature
+from neuronc.trace.trace_error import naming_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class TracedProgram:
     exported: torch.export.ExportedProgram
     bodies: Mapping[str, torch.export.ExportedProgram]
 
+    @property
+    def graphs(self) -> list[torch.fx.Graph]:
+        """The FX graphs of all."""
+        return [exported.graph for exported in (self.exported, *self.bodies.values())]
+
 
 def trace_program(
     config: ModelConfig,
@@ -54,10 +60,13 @@ def trace_program(
     """Export the program ``spec`` of the model ``config``, one rank of ``plan``.
 
     With ``taps`` it gives out what every layer does, after its own outputs.
+
+    Raises:
+        CompilerError: the model cannot be traced; its module and line are named.
     """
     torch_dtype = getattr(torch, DTYPES[dtype].torch)
     model = build_rank_model(config, plan, torch_dtype)
-    with masked_by_position(ATTENTION), torch.no_grad():
+    with naming_errors(model), masked_by_position(ATTENTION), torch.no_grad():
         probed = probe_program(model, config, plan, spec, torch_dtype)
         signature = make_signature(config, plan, spec, probed.caches, dtype=dtype)
         with FakeTensorMode(allow_non_fake_inputs=True):

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from neuronc.errors import NeuroncError, VerificationError
+from neuronc.errors import InputError, NeuroncError, VerificationError, error_of
 from neuronc.families.model_config import ModelConfig, read_model_config
+from neuronc.families.verified import verified
 from neuronc.progress import SILENT, Progress
 from neuronc.verify.tiny_config import tiny_config
 
@@ -28,6 +29,7 @@ TOLERANCE = 5e-5
 _COMMAND = ("-m", "neuronc.verify.clone")
 _UNSUPPORTED = "neuronc does not support this family yet; `neuronc models` lists those it does"
 _LENGTH, _BUCKET, _MAX_LENGTH = 16, 8, 24
+_MOST_RANKS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,27 +51,46 @@ class CloneCheck:
     reason: str = ""
 
 
+def needs_clone(config: ModelConfig) -> bool:
+    """Whether no test covers the family of ``config``, or the config's way of being split."""
+    covered = verified().variants if config.embedding is None else verified().encoders
+    return bool(config.family.why_not) or config.model_type not in covered
+
+
 def require_clone_matches(
-    config: ModelConfig, *, tp: int, name: str, progress: Progress = SILENT
+    config: ModelConfig,
+    *,
+    tp: int,
+    name: str,
+    is_verified_later: bool = True,
+    progress: Progress = SILENT,
 ) -> None:
     """Compare a clone of ``config`` over ``tp`` ranks with transformers, in a process of its own.
 
-    Where transformers makes no model of the shrunk config, the progress line says so, and the
-    verification of the artifact has to do.
+    A clone has few heads, so that it is split over at most 8 ranks. Where transformers makes a
+    model of the config but none of the shrunk one, the verification of the artifact has to do.
+
+    Args:
+        config: The model.
+        tp: Number of ranks.
+        name: Of the checkpoint, for messages.
+        is_verified_later: Whether the artifact itself is going to be verified.
+        progress: Told what was found.
 
     Raises:
-        VerificationError: the clone computes something else, or its process failed.
+        InputError: transformers makes no causal LM of ``config``.
+        VerificationError: the clone computes something else, or its process failed; or there is no
+            clone, and nothing else would be verified.
+        NeuroncError: what planning and tracing the clone refuse.
     """
+    tp = min(tp, _MOST_RANKS)
     with progress.stage("checking a tiny clone", total=1, unit="models") as stage:
-        job = json.dumps({"config": dict(config.raw), "tp": tp})
-        command = [sys.executable, *_COMMAND]
-        done = subprocess.run(command, input=job, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            told = "; ".join(done.stderr.strip().splitlines()[-1:]) or f"exit {done.returncode}"
-            message = f"a tiny random clone of {name} at tp={tp} cannot be run: {told[:300]}"
-            raise VerificationError(message, hint=_UNSUPPORTED)
-        found = CloneCheck(**json.loads(done.stdout.splitlines()[-1]))
+        found = _in_process(config, tp, name)
         stage.advance(1, note="matches transformers" if found.made else f"none: {found.reason}")
+    if not found.made and not is_verified_later:
+        message = f"no tiny random clone of {name} can be made to prove its family: {found.reason}"
+        hint = "build it with its weights and without --no-verify: then the artifact is verified"
+        raise VerificationError(message, hint=hint)
     if found.phase:
         where = f"from layer {found.layer!r} on" if found.layer else "outside the layers"
         message = (
@@ -79,17 +100,42 @@ def require_clone_matches(
         raise VerificationError(message, hint=_UNSUPPORTED)
 
 
+def _in_process(config: ModelConfig, tp: int, name: str) -> CloneCheck:
+    """`check_clone` in a process of its own."""
+    job = json.dumps({"config": dict(config.raw), "tp": tp})
+    command = [sys.executable, *_COMMAND]
+    done = subprocess.run(command, input=job, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        told = "; ".join(done.stderr.strip().splitlines()[-1:]) or f"exit {done.returncode}"
+        message = f"a tiny random clone of {name} at tp={tp} cannot be run: {told[:300]}"
+        raise VerificationError(message, hint=_UNSUPPORTED)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "refused" in answer:
+        exit_code, message, hint = answer["refused"]
+        raise error_of(exit_code, f"a tiny random clone of {name}: {message}", hint=hint)
+    return CloneCheck(**answer)
+
+
 def check_clone(config: Mapping[str, Any], *, tp: int) -> CloneCheck:
-    """Compare a clone of ``config`` with transformers: prompts in chunks, then mixed decode."""
+    """Compare a clone of ``config`` with transformers: prompts in chunks, then mixed decode.
+
+    Raises:
+        InputError: transformers makes no causal LM of ``config`` itself.
+        NeuroncError: what planning and tracing the clone refuse.
+    """
     import numpy as np
     import torch
 
     from neuronc.parallel.plan import plan_parallelism
     from neuronc.trace.eager_ranks import EagerRanks
     from neuronc.trace.layer_outputs import watching
-    from neuronc.trace.meta_model import stored_names
+    from neuronc.trace.meta_model import build_shapes, stored_names
 
-    model = random_model(config)
+    try:
+        model = random_model(config)
+    except InputError as refused:
+        build_shapes(config, dtype=torch.float32, attention="eager")
+        return CloneCheck(made=False, reason=refused.message)
     stored = {name: model.state_dict()[name] for name in stored_names(model)}
     clone = read_model_config(tiny_config(config), source="the clone")
     plan = plan_parallelism(clone, {n: tuple(w.shape) for n, w in stored.items()}, tp)
@@ -178,10 +224,10 @@ def main() -> int:
     warnings.simplefilter("ignore")
     job = json.load(sys.stdin)
     try:
-        found = check_clone(job["config"], tp=job["tp"])
+        answer = asdict(check_clone(job["config"], tp=job["tp"]))
     except NeuroncError as error:
-        found = CloneCheck(made=False, reason=error.message)
-    print(json.dumps(asdict(found)))
+        answer = {"refused": [error.exit_code, error.message, error.hint]}
+    print(json.dumps(answer))
     return 0
 
 

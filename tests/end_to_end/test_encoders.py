@@ -14,6 +14,7 @@ from neuronc.pipeline import build, refit
 from neuronc.recipe import Recipe
 from neuronc.runtime.embedder import embed_tokens
 from neuronc.runtime.session import Session
+from tests.in_process import make_programs_here
 from tests.tiny_families import COMPILED_TP, TINY_ENCODERS, random_encoder
 from tests.tiny_models import edit_config
 
@@ -108,6 +109,26 @@ def test_bench_counts_sequences(artifact: Path, capfd: pytest.CaptureFixture[str
         assert cell["sequences_per_s"] == pytest.approx(per_s)
 
 
+@pytest.mark.parametrize(("given", "calls"), [([], 20), (["--requests", "3"], 3)])
+def test_bench_calls_as_often_as_it_is_told(
+    artifact: Path, capfd: pytest.CaptureFixture[str], given: list[str], calls: int
+) -> None:
+    assert main(["bench", str(artifact), *given, "--quiet", "--json"]) == 0
+
+    cells = json.loads(capfd.readouterr().out)["data"]["cells"]
+    assert {cell["latency_ms"]["n"] for cell in cells} == {calls}
+
+
+@pytest.mark.parametrize(
+    "option", ["--prompt-tokens", "--new-tokens", "--concurrency", "--rate", "--warmup-requests"]
+)
+def test_bench_refuses_what_an_encoder_has_not(
+    artifact: Path, capfd: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["bench", str(artifact), option, "2", "--quiet"]) == 2
+    assert f"whose programs have no {option}" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -150,8 +171,9 @@ def test_a_wrong_weight_fails_verification(artifact: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("tp", COMPILED_TP)
 @pytest.mark.parametrize("variant", TINY_ENCODERS)
 def test_a_checkpoint_becomes_an_artifact_that_computes_the_same(
-    variant: str, tp: int, tmp_path: Path
+    variant: str, tp: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make_programs_here(monkeypatch)
     checkpoint = save(variant, tmp_path / "checkpoint")
 
     artifact = build(recipe(checkpoint, tp=tp), tmp_path / "artifact").folder

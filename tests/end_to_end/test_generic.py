@@ -2,20 +2,22 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuronc.checkpoint.safetensors_reader import read_safetensors_header
-from neuronc.errors import VerificationError
+from neuronc.errors import InputError, VerificationError
 from neuronc.families.model_config import read_model_config
 from neuronc.pipeline import build
 from neuronc.recipe import Recipe
+from neuronc.targets.neuron.settings import CompileOptions
 from neuronc.verify import clone
-from neuronc.verify.clone import check_clone, require_clone_matches
+from neuronc.verify.clone import check_clone, needs_clone, require_clone_matches
 from neuronc.verify.tiny_config import tiny_config
-from tests.tiny_models import make_checkpoint
+from tests.tiny_models import TINY_LLAMA, make_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,62 @@ def test_a_clone_that_differs_ends_the_build_before_anything_is_written(
 
     assert told.value.exit_code == 6
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [{}, {"lower_only": True, "config_only": True}])
+def test_a_family_that_transformers_describes_and_no_test_covers_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, bool]
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "arcee", family="arcee")
+    assert read_model_config(config_of(checkpoint), source="test").family.why_not == ""
+    monkeypatch.setattr(clone, "_COMMAND", ("-c", "raise SystemExit('it was asked for')"))
+    target = "inf2" if how else "cpu"
+    recipe = Recipe(checkpoint=str(checkpoint), tp=2, max_length=32, target=target)
+
+    with pytest.raises(VerificationError, match="it was asked for"):
+        build(recipe, tmp_path / "artifact", options=CompileOptions(**how))
+
+
+def test_a_family_that_tests_cover_needs_no_clone() -> None:
+    config = {"model_type": "llama", **TINY_LLAMA}
+    assert not needs_clone(read_model_config(config, source="test"))
+
+
+@pytest.mark.parametrize("is_verified_later", [True, False])
+def test_without_a_clone_only_what_is_verified_later_goes_on(
+    glm: Path, monkeypatch: pytest.MonkeyPatch, is_verified_later: bool
+) -> None:
+    code = "import json; print(json.dumps({'made': False, 'reason': 'too small'}))"
+    monkeypatch.setattr(clone, "_COMMAND", ("-c", code))
+    config = read_model_config(config_of(glm), source="test")
+
+    with (
+        nullcontext()
+        if is_verified_later
+        else pytest.raises(VerificationError, match="no tiny random clone of test can")
+    ):
+        require_clone_matches(config, tp=2, name="test", is_verified_later=is_verified_later)
+
+
+def test_what_the_clone_refuses_is_refused(glm: Path) -> None:
+    config = read_model_config({**config_of(glm), "hidden_act": "none such"}, source="test")
+
+    with pytest.raises(InputError, match="a tiny random clone of test: transformers makes no"):
+        require_clone_matches(config, tp=2, name="test")
+
+
+def test_a_config_that_cannot_be_shrunk_has_no_clone(
+    glm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shrunk(config: Any) -> dict[str, Any]:
+        return {**config, "hidden_act": "none such"}
+
+    monkeypatch.setattr(clone, "tiny_config", shrunk)
+
+    found = check_clone(config_of(glm), tp=2)
+
+    assert not found.made
+    assert "none such" in found.reason
 
 
 def test_a_clone_whose_process_dies_is_told(glm: Path, monkeypatch: pytest.MonkeyPatch) -> None:

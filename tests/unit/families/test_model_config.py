@@ -139,6 +139,14 @@ def test_a_config_without_model_type_is_refused() -> None:
         ({"model_type": "roberta", "is_decoder": False}, "an encoder", "--task embed"),
         ({"model_type": "electra"}, "none of the encoders", "--tracer torch-neuronx"),
         ({"model_type": "bart"}, "an encoder-decoder", "--tracer torch-neuronx"),
+        ({"model_type": "mamba"}, r"\(mamba\) keeps other state", "with a KV cache"),
+        ({"model_type": "xlstm"}, r"\(xlstm\) keeps other state", "with a KV cache"),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}},
+            r"multimodal \(gemma3\)",
+            "its text model (gemma3_text)",
+        ),
+        ({"model_type": "llama4", "text_config": {}}, "multimodal", "text_config"),
         (with_embedding({"model_type": "electra"}, Embedding()), "none of the encoders", "bert"),
         (with_embedding({"model_type": "llama"}, Embedding()), "none of the encoders", "bert"),
         (
@@ -157,8 +165,8 @@ def test_a_model_for_another_task_is_refused(
 
 
 def test_a_family_without_attention_heads_is_refused() -> None:
-    with pytest.raises(InputError, match="num_attention_heads"):
-        read_model_config({"model_type": "mamba"}, source="test")
+    with pytest.raises(InputError, match="expected num_attention_heads to be a positive int"):
+        read_model_config({"model_type": "blt"}, source="test")
 
 
 def test_sizes_that_differ_by_layer_are_not_one_number() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from neuronc.errors import CompilerError
+from neuronc.lower.finish_stablehlo import finish_stablehlo
 from neuronc.lower.ir_dump import IRDump
 from neuronc.lower.lowering_error import lowering_error
 from neuronc.lower.torch_to_stablehlo import traced_to_stablehlo
@@ -57,14 +58,31 @@ def trace(function: Callable[[torch.Tensor], torch.Tensor]) -> TracedProgram:
 def test_operator_module_and_line_are_named(
     function: Callable[[torch.Tensor], torch.Tensor], operator: str
 ) -> None:
-    lines, first = inspect.getsourcelines(Layer)
-    number = first + next(i for i, line in enumerate(lines) if "self.function(x" in line)
-    place = rf"test_lowering_error\.py:({number}|\d+)"
+    place = rf"test_lowering_error\.py:{_line_of_call()}"
 
     with pytest.raises(CompilerError) as told:
         traced_to_stablehlo(trace(function), IRDump(None))
 
     assert told.match(rf"^operator {operator} of 1 at .*{place} does not lower to StableHLO$")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_lowers_to_a_type_that_no_target_takes_is_named_too() -> None:
+    traced = trace(lambda x: x.double().sin().float())
+    lowered = traced_to_stablehlo(traced, IRDump(None))
+
+    with pytest.raises(CompilerError) as told:
+        finish_stablehlo(lowered, tp=1, graphs=traced.graphs)
+
+    assert told.match(
+        rf"^operator .*aten\.sin.* of 1 at .*test_lowering_error\.py:{_line_of_call()}"
+        " lowers to element type f64, which no target takes$"
+    )
+
+
+def _line_of_call() -> int:
+    lines, first = inspect.getsourcelines(Layer)
+    return first + next(i for i, line in enumerate(lines) if "self.function(x" in line)
 
 
 def test_what_cannot_be_read_is_given_as_it_is() -> None:

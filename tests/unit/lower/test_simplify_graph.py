@@ -59,6 +59,24 @@ def test_the_rewritten_graph_computes_the_same(module: torch.nn.Module, dtype: t
     assert torch.allclose(found.float(), expected.float(), rtol=4 * eps, atol=8 * eps)
 
 
+class Chunks(torch.nn.Module):
+    """Which chunk a position is in, as masks of chunked attention ask."""
+
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        return positions // 7 + 100 * (positions // 8192)
+
+
+def test_whole_numbers_are_divided_exactly() -> None:
+    positions = torch.tensor([-8, -7, -1, 0, 6, 7, 8191, 8192, 131071, 2**24 - 1])
+    program = torch.export.export(Chunks(), (positions,), strict=False)
+    simplify_graph(program.graph_module.graph)
+    program.graph_module.recompile()
+
+    targets = {n.target for n in program.graph_module.graph.nodes if n.op == "call_function"}
+    assert torch.ops.aten.floor_divide.default not in targets
+    assert torch.equal(program.graph_module(positions)[0], Chunks()(positions))
+
+
 def test_a_dropout_that_drops_stays() -> None:
     left, _, _ = simplified(Dropout(), torch.float32)
 

@@ -4,13 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig
 
 from neuronc.checkpoint.checkpoint import open_checkpoint
 from neuronc.errors import InputError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel.model_tensors import model_tensors
-from neuronc.trace.meta_model import parameter_shapes
+from neuronc.trace.meta_model import (
+    build_meta_model,
+    build_model,
+    parameter_shapes,
+    parameters_on_meta,
+)
 from tests.tiny_families import TINY_FAMILIES
 from tests.tiny_models import TINY_LLAMA, make_checkpoint
 
@@ -56,3 +64,50 @@ def test_stacked_experts_and_saved_buffers_are_among_the_shapes() -> None:
     assert shapes["model.layers.1.mlp.experts.down_proj"] == (8, 48, 18)
     assert shapes["model.layers.1.mlp.gate.e_score_correction_bias"] == (8,)
     assert "model.rotary_emb.inv_freq" not in shapes
+
+
+class LargestReal(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps the largest number of elements of any tensor that has memory."""
+
+    largest = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
+                self.largest = max(self.largest, leaf.numel())
+        return result
+
+
+LLAMA4 = {
+    "model_type": "llama4_text",
+    **TINY_LLAMA,
+    "intermediate_size_mlp": 96,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 1,
+    "vocab_size": 5000,
+}
+
+
+@pytest.mark.parametrize("config", [LLAMA4, {**LLAMA, "vocab_size": 5000}])
+def test_no_parameter_takes_memory_while_a_model_is_made(config: dict[str, Any]) -> None:
+    with LargestReal() as seen:  # type: ignore[no-untyped-call]
+        build_meta_model(config, dtype=torch.float32, attention="eager")
+
+    assert seen.largest < 2000
+
+
+@pytest.mark.parametrize("family", ["apertus", "gptj", "gemma2", "deepseek_v3", "bloom"])
+def test_buffers_have_the_values_that_transformers_begins_with(family: str) -> None:
+    fields = TINY_FAMILIES.get(family, (family, TINY_LLAMA))[1]
+    config = AutoConfig.for_model(family, **fields).to_dict()
+    with parameters_on_meta():
+        expected = dict(build_model(config, dtype=torch.float32, attention="eager").named_buffers())
+
+    model = build_meta_model(config, dtype=torch.float32, attention="eager")
+
+    found = dict(model.named_buffers())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
