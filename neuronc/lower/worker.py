@@ -131,10 +131,14 @@ def _shapes(job: dict[str, object]) -> dict[str, tuple[int, ...]]:
 
 
 def _say(stage: str) -> None:
-    # One write of less than a pipe's atomic size: lines of several children do not mix.
-    os.write(
-        1, (json.dumps({"job": os.environ.get(_JOB_NAME, ""), "stage": stage}) + "\n").encode()
-    )
+    tell({"job": os.environ.get(_JOB_NAME, ""), "stage": stage})
+
+
+def tell(event: dict[str, object]) -> None:
+    """Write ``event`` as a line for the process that waits."""
+    # One write of less than a pipe's atomic size, newline included: lines of several processes do
+    # not mix. An unbuffered print writes the newline by itself.
+    os.write(1, f"{json.dumps(event)}\n".encode())
 
 
 def run_job(job_file: Path) -> int:
@@ -164,7 +168,7 @@ def run_forked(job_files: list[Path], num_parallel: int) -> int:
         pid, status = os.wait()
         job_file = running.pop(pid)
         code = os.waitstatus_to_exitcode(status)
-        print(json.dumps({"folder": job_file.parent.name, "exit": code}), flush=True)
+        tell({"folder": job_file.parent.name, "exit": code})
     return 0
 
 

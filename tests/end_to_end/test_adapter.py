@@ -45,6 +45,7 @@ def test_split_of_safetensors_imports_no_framework(tiny_checkpoint: Path, tmp_pa
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_build_with_an_adapter_is_verified_with_it_and_kept_until_it_changes(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

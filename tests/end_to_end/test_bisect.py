@@ -52,6 +52,7 @@ def test_the_first_layer_that_differs_is_named(
     ]
 
 
+@pytest.mark.slow
 def test_an_encoder_is_told_in_words(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = random_encoder("bert")
     model.save_pretrained(tmp_path / "checkpoint")

@@ -63,7 +63,7 @@ def test_llama_at_tp_2_equals_transformers(tiny_checkpoint: Path, tiny_artifact:
     [
         pytest.param("mistral", marks=pytest.mark.slow),
         pytest.param("qwen2", marks=pytest.mark.slow),
-        "qwen3",
+        pytest.param("qwen3", marks=pytest.mark.slow),
         pytest.param("gemma", marks=pytest.mark.slow),
     ],
 )

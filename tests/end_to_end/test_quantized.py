@@ -91,6 +91,7 @@ def test_a_manifest_of_another_scheme_than_its_programs_is_damaged(
             read_manifest(copy)
 
 
+@pytest.mark.slow
 def test_a_split_folder_keeps_its_scheme(tiny_checkpoint: Path, tmp_path: Path) -> None:
     split(recipe(tiny_checkpoint, quantize="fp8_e4m3"), tmp_path / "weights")
     with pytest.raises(PlanError, match="holds fp8_e4m3 weights; asked for quantize int8"):
@@ -104,6 +105,7 @@ def test_a_split_folder_keeps_its_scheme(tiny_checkpoint: Path, tmp_path: Path) 
     assert cost_in(built.folder)["mean_kl"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "dtype"), [("int8", "bf16"), ("fp8_e4m3", "f16")])
 def test_in_reduced_precision_it_errs_no_more_than_transformers(
     tiny_checkpoint: Path, tmp_path: Path, quantize: str, dtype: str
@@ -113,6 +115,7 @@ def test_in_reduced_precision_it_errs_no_more_than_transformers(
     assert found["passed"]
 
 
+@pytest.mark.slow
 def test_an_encoder_says_the_cost_of_its_embeddings(tmp_path: Path) -> None:
     random_encoder("bert").save_pretrained(tmp_path / "checkpoint")
     asked = Recipe(

@@ -100,6 +100,7 @@ def test_the_split_of_a_url_is_the_split_of_the_folder(
     assert _PASSWORD.encode() not in written
 
 
+@pytest.mark.slow
 def test_a_build_from_a_url_is_verified_kept_and_holds_no_secret(
     http_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

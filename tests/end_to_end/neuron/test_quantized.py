@@ -30,7 +30,11 @@ def eight_bit_inputs(bundle: Path) -> set[int]:
 
 @pytest.mark.parametrize(
     ("quantize", "target", "element"),
-    [("int8", "inf2", S8), ("fp8_e4m3", "trn2", F8E4M3), ("fp8_e4m3", "trn3", F8E4M3FN)],
+    [
+        pytest.param("int8", "inf2", S8, marks=pytest.mark.slow),
+        ("fp8_e4m3", "trn2", F8E4M3),
+        pytest.param("fp8_e4m3", "trn3", F8E4M3FN, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.usefixtures("_nrtpy")
 def test_ranks_give_the_cpu_targets_logits(

@@ -24,6 +24,7 @@ def fine_tune(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "fine-tune", seed=1)
 
 
+@pytest.mark.slow
 def test_a_refitted_bundle_is_verified_and_compiles(
     tiny_bundle: Path, fine_tune: Path, compiler: CompilerDouble, tmp_path: Path
 ) -> None:

@@ -76,7 +76,14 @@ def lower(checkpoint: Path, out: Path, capfd: pytest.CaptureFixture[str]) -> tup
     return code, "" if error is None else str(error["message"])
 
 
-@pytest.mark.parametrize("fault", list(_FAULTS)[:3], indirect=True)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        next(iter(_FAULTS)),
+        *(pytest.param(f, marks=pytest.mark.slow) for f in list(_FAULTS)[1:3]),
+    ],
+    indirect=True,
+)
 def test_wrong_rewrite_fails_verification(
     fault: str, tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
