@@ -157,7 +157,9 @@ def _describe_speed(written: int, elapsed_s: float, peak: int) -> str:
 def _describe_ranks(manifest: "SplitManifest") -> str:
     sizes = bytes_per_rank(manifest)
     if manifest.linked is not None:
-        return f"tp={manifest.tp}, {manifest.dtype}, linked to {len(manifest.linked.files)} files"
+        count = len(manifest.linked.files)
+        linked = f"linked to {count} file{'s' if count > 1 else ''}"
+        return f"tp={manifest.tp}, {manifest.dtype}, {linked}"
     if manifest.layout == "transformers-neuronx":
         return f"not split, {manifest.dtype}, {sizes[0] / 1e6:.1f} MB"
     stored = ", ".join(filter(None, (manifest.dtype, manifest.quantize)))
