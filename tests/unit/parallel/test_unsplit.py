@@ -16,6 +16,7 @@ from neuronc.errors import InputError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel import split_memory
 from neuronc.parallel.layouts.names import LAYOUTS, Layout
+from neuronc.parallel.shards import is_in_order
 from neuronc.parallel.split_manifest import read_split_manifest
 from neuronc.parallel.split_options import SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
@@ -108,6 +109,24 @@ def test_any_architecture_comes_back(
 
     assert found.narrowed == ()
     assert_same_bits(tensors_of(place / "back"), weights)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f32"])
+def test_a_kv_head_that_a_rank_holds_twice_comes_back(tmp_path: Path, dtype: str) -> None:
+    heads = {"num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 2}
+    sizes = {"hidden_size": 30, "intermediate_size": 4, "num_hidden_layers": 1, "vocab_size": 8}
+    fields = {**SMOLLM2, **heads, **sizes}
+    shapes = decoder_shapes(read_model_config(fields, source="test"))
+    (tmp_path / "in").mkdir()
+    rng, kind = np.random.default_rng(0), numpy_dtype(DTYPES["bf16"])
+    weights = {name: rng.normal(size=shape).astype(kind) for name, shape in shapes.items()}
+    (tmp_path / "in" / "config.json").write_text(json.dumps(fields))
+    save_file(weights, tmp_path / "in" / "model.safetensors")
+
+    there_and_back(tmp_path / "in", tmp_path, tp=2, dtype=dtype)
+
+    assert not is_in_order(read_split_manifest(tmp_path / "split").tensors[K].rule)
+    assert_same_bits(tensors_of(tmp_path / "back"), weights)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
