@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,13 +127,7 @@ class SafetensorsWriter:
         if array.shape != info.shape:
             message = f"tensor {name!r} has shape {array.shape}; declared {info.shape}"
             raise ValueError(message)
-        self._put_array(info, array)
-        self._left.pop()
-
-    def write_parts(self, name: str, parts: Iterable["np.ndarray[Any, Any]"]) -> None:
-        """Append the next tensor, delivered in pieces along its first dim; errors as `write`."""
-        for part in parts:
-            self.append(name, part)
+        self.append(name, array)
         self.finish(name)
 
     def append(self, name: str, rows: "np.ndarray[Any, Any]", place: Place | None = None) -> None:

@@ -1,7 +1,7 @@
 """`SplitManifest` in JSON terms, and back with every field checked."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite, prod
 from pathlib import PurePath
 from typing import Any
@@ -83,7 +83,7 @@ def manifest_from_dict(data: Mapping[str, Any]) -> SplitManifest:
         return manifest
     linked = _linked_from_dict(data["linked"])
     _check_linked_slices(manifest, linked)
-    return SplitManifest(**{**_fields(manifest), "linked": linked})
+    return replace(manifest, linked=linked)
 
 
 def _adapter_from_dict(data: Mapping[str, Any] | None) -> MergedAdapter | None:
@@ -93,10 +93,6 @@ def _adapter_from_dict(data: Mapping[str, Any] | None) -> MergedAdapter | None:
         message = f"adapter {shown(data)} is not text"
         raise ValueError(message)
     return MergedAdapter(**data)
-
-
-def _fields(manifest: SplitManifest) -> dict[str, Any]:
-    return {name: getattr(manifest, name) for name in manifest.__slots__}
 
 
 def _require_counts(numbers: list[Any]) -> None:
