@@ -2,13 +2,19 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from neuronc.errors import PlanError, UsageError
-from neuronc.runtime.request import FinishReason, Request, StepRecord, TokenEvent
+from neuronc.runtime.request import (
+    FinishReason,
+    PrefillPolicy,
+    Request,
+    StepRecord,
+    TokenEvent,
+)
 from neuronc.runtime.sampling import Array, check_sampling, sample
 from neuronc.runtime.session import Session
 from neuronc.trace.program_spec import StepPhase
@@ -31,8 +37,8 @@ class _Slot:
 class Engine:
     """Feeds a session.
 
-    One `step` runs one executable: a prefill chunk if a request waits for one, otherwise a decode
-    step of all slots.
+    One `step` runs one executable: a prefill chunk where the policy lets a waiting prompt go
+    first, otherwise a decode step of all slots.
 
     A request's logits do not depend on what is in the other slots. Only where the artifact has
     several decode buckets can the last bits differ: the longest sequence decides which program
@@ -41,12 +47,18 @@ class Engine:
     Args:
         session: An opened artifact; the engine owns its slots.
         on_step: Called after every executable.
+        prefill_policy: When a waiting prompt gets its prefill, while other slots decode.
     """
 
     def __init__(
-        self, session: Session, *, on_step: Callable[[StepRecord], None] | None = None
+        self,
+        session: Session,
+        *,
+        on_step: Callable[[StepRecord], None] | None = None,
+        prefill_policy: PrefillPolicy = "first",
     ) -> None:
         self._session, self._on_step = session, on_step
+        self._policy, self._was_prefill = prefill_policy, False
         self._waiting: deque[Request] = deque()
         self._slots: list[_Slot | None] = [None] * session.batch_size
         self._in_flight: set[str] = set()  # ids of the requests in both
@@ -79,10 +91,14 @@ class Engine:
     def step(self) -> tuple[TokenEvent, ...]:
         """Run one executable; the tokens it gave, none for a prompt's earlier chunks."""
         self._fill_slots()
-        for number, slot in enumerate(self._slots):
-            if slot is not None and not slot.is_prefilled:
-                return self._prefill(number, slot)
-        return self._decode()
+        active = [(n, slot) for n, slot in enumerate(self._slots) if slot is not None]
+        decoding = [(n, slot) for n, slot in active if slot.is_prefilled]
+        waiting = [(n, slot) for n, slot in active if not slot.is_prefilled]
+        if waiting and (not decoding or self._goes_first()):
+            self._was_prefill = True
+            return self._prefill(*waiting[0])
+        self._was_prefill = False
+        return self._decode(decoding)
 
     def run(self, requests: Iterable[Request]) -> dict[str, tuple[int, ...]]:
         """Submit ``requests`` and step until nothing is left to do; new tokens by request id.
@@ -121,18 +137,23 @@ class Engine:
         bucket = self._session.prefill_bucket(end - start)
         begin_ns = time.perf_counter_ns()
         logits = self._session.prefill(number, prompt[start:end], start=start)
-        self._record("prefill", bucket, 1, end - slot.num_cached, begin_ns)
+        self._record("prefill", bucket, [(number, slot)], end - slot.num_cached, begin_ns)
         slot.num_cached = self._positions[number] = end
         return (self._take(number, slot, logits),) if slot.is_prefilled else ()
 
-    def _decode(self) -> tuple[TokenEvent, ...]:
-        active = [(n, slot) for n, slot in enumerate(self._slots) if slot is not None]
+    def _goes_first(self) -> bool:
+        """Whether a waiting prompt goes before the slots that decode."""
+        if self._policy == "alternate":
+            return not self._was_prefill
+        return self._policy == "first"
+
+    def _decode(self, active: Sequence[tuple[int, _Slot]]) -> tuple[TokenEvent, ...]:
         if not active:
             return ()
         bucket = self._session.decode_bucket(int(self._positions.max()))
         begin_ns = time.perf_counter_ns()
         logits = self._session.decode(self._tokens, self._positions, bucket=bucket)
-        self._record("decode", bucket, len(active), len(active), begin_ns)
+        self._record("decode", bucket, active, len(active), begin_ns)
         events = []
         for number, slot in active:
             self._positions[number] += 1
@@ -163,17 +184,24 @@ class Engine:
         )
 
     def _record(
-        self, phase: StepPhase, bucket: int, active_slots: int, num_tokens: int, start_ns: int
+        self,
+        phase: StepPhase,
+        bucket: int,
+        active: Sequence[tuple[int, _Slot]],
+        num_tokens: int,
+        start_ns: int,
     ) -> None:
+        end_ns = time.perf_counter_ns()
         if self._on_step is not None:
             self._on_step(
                 StepRecord(
                     phase=phase,
                     bucket=bucket,
-                    active_slots=active_slots,
+                    slots=tuple(number for number, _ in active),
+                    request_ids=tuple(slot.request.request_id for _, slot in active),
                     num_tokens=num_tokens,
                     start_ns=start_ns,
-                    end_ns=time.perf_counter_ns(),
+                    end_ns=end_ns,
                 )
             )
 

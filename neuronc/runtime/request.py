@@ -7,6 +7,14 @@ from neuronc.trace.program_spec import StepPhase
 
 FinishReason = Literal["stop", "length"]
 
+PrefillPolicy = Literal["first", "alternate", "drain"]
+"""When a waiting prompt gets its prefill, while other slots decode.
+
+``first``: at once, chunk after chunk: the shortest TTFT, and decode waits for the whole prompt.
+``alternate``: a decode step after every chunk: no token waits for more than one chunk.
+``drain``: when no slot decodes: no token ever waits for a prompt, and freed slots stay idle.
+"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingParams:
@@ -57,7 +65,8 @@ class StepRecord:
     Attributes:
         phase: ``prefill`` or ``decode``.
         bucket: Of the program that ran.
-        active_slots: Slots whose result was wanted.
+        slots: Whose result was wanted.
+        request_ids: Of the requests in them, in the same order.
         num_tokens: Tokens processed for requests; padding does not count.
         start_ns: `time.perf_counter_ns` before the call.
         end_ns: The same after the logits arrived.
@@ -65,7 +74,13 @@ class StepRecord:
 
     phase: StepPhase
     bucket: int
-    active_slots: int
+    slots: tuple[int, ...]
+    request_ids: tuple[str, ...]
     num_tokens: int
     start_ns: int
     end_ns: int
+
+    @property
+    def active_slots(self) -> int:
+        """How many slots' results were wanted."""
+        return len(self.slots)

@@ -1,7 +1,7 @@
 """The engine over a toy model: who runs when, who gets which tokens, what is refused."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from neuronc.errors import InputError, NeuroncError, PlanError, UsageError
 from neuronc.runtime.engine import Engine
-from neuronc.runtime.request import Request, SamplingParams, StepRecord, TokenEvent
+from neuronc.runtime.request import PrefillPolicy, Request, SamplingParams, StepRecord, TokenEvent
 from tests.unit.runtime.toy_programs import VOCAB_SIZE, greedy_answer, open_toy, toy_logits
 
 
@@ -49,14 +49,18 @@ def traffic(draw: st.DrawFn) -> tuple[dict[str, Any], list[Request]]:
     return artifact, requests
 
 
+POLICIES: tuple[PrefillPolicy, ...] = get_args(PrefillPolicy)
+
+
 @settings(max_examples=200, deadline=None)
-@given(traffic())
+@given(traffic(), st.sampled_from(POLICIES))
 def test_every_answer_is_that_of_the_request_alone(
-    case: tuple[dict[str, Any], list[Request]],
+    case: tuple[dict[str, Any], list[Request]], policy: PrefillPolicy
 ) -> None:
     artifact, requests = case
     steps: list[StepRecord] = []
-    answers = Engine(open_toy(**artifact), on_step=steps.append).run(requests)
+    engine = Engine(open_toy(**artifact), on_step=steps.append, prefill_policy=policy)
+    answers = engine.run(requests)
     assert answers == {r.request_id: greedy_answer(r) for r in requests}
     # Padding, free slots and tokens processed twice are not counted.
     num_prompt = sum(s.num_tokens for s in steps if s.phase == "prefill")
@@ -86,6 +90,36 @@ def test_finished_slot_is_refilled_while_the_other_goes_on() -> None:
     assert "long" in ids[:first]
     assert "long" in ids[first:last]
     assert "long" in ids[last:]
+
+
+@pytest.mark.parametrize(
+    ("policy", "phases"),
+    [
+        ("first", "P DD PPP DDDD"),  # the long prompt's three chunks stop the other's tokens
+        ("alternate", "P DD PDPDP DDD"),
+        ("drain", "P DDDDDD PPP DDD"),
+    ],
+)
+def test_when_a_prompt_that_comes_later_is_processed(policy: PrefillPolicy, phases: str) -> None:
+    steps: list[StepRecord] = []
+    engine = Engine(open_toy(), on_step=steps.append, prefill_policy=policy)
+    engine.submit(ask("early", new=7))
+    for _ in range(3):
+        engine.step()
+    engine.submit(ask("late", (1,) * 40, new=4))
+    drain(engine)
+    assert "".join("P" if s.phase == "prefill" else "D" for s in steps) == phases.replace(" ", "")
+
+
+def test_a_step_names_its_slots_and_their_requests() -> None:
+    steps: list[StepRecord] = []
+    Engine(open_toy(), on_step=steps.append).run([ask("a", new=2), ask("b", new=3)])
+    assert [(s.slots, s.request_ids) for s in steps] == [
+        ((0,), ("a",)),
+        ((1,), ("b",)),
+        ((0, 1), ("a", "b")),
+        ((1,), ("b",)),
+    ]
 
 
 def test_finished_request_does_not_keep_the_others_in_a_large_bucket() -> None:
