@@ -41,13 +41,14 @@ def sample(logits: Array, params: SamplingParams, rng: np.random.Generator) -> i
     Raises:
         InputError: the largest logit is NaN or infinite, so there is no most likely token.
     """
-    scores = logits.astype(np.float32, copy=False)  # numpy compares half precision slowly
-    best = int(np.argmax(scores))  # a NaN counts as the largest
-    if not np.isfinite(scores[best]):
-        message = f"the model's logits are not finite: {scores[best]} for token {best}"
+    best = _first_largest(logits)
+    largest = float(logits[best])
+    if not math.isfinite(largest):
+        message = f"the model's logits are not finite: {largest} for token {best}"
         raise InputError(message, hint="neuronc verify names weights that hold NaN or infinity")
     if params.temperature == 0.0:
         return best
+    scores = logits.astype(np.float32, copy=False)  # numpy compares half precision slowly
     ids = _top_k(scores, params.top_k)
     temperature = min(max(params.temperature, 1e-30), 1e30)  # f32 has no room for more
     with np.errstate(over="ignore", under="ignore"):  # far below the best is probability 0
@@ -57,6 +58,22 @@ def sample(logits: Array, params: SamplingParams, rng: np.random.Generator) -> i
         ids, weights = ids[kept], weights[kept]
     cumulative = np.cumsum(weights, dtype=np.float64)
     return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
+
+
+def _first_largest(logits: Array) -> int:
+    """The first of the largest, or of the NaN.
+
+    numpy converts f16 slowly. As integers with the magnitude's bits flipped below zero, its values
+    are in the same order, but for the two zeros and for NaN of either sign.
+    """
+    if logits.dtype == np.float16:
+        bits = logits.view(np.int16)
+        keys = bits ^ ((bits >> 15) & 0x7FFF)
+        best = int(keys.argmax())
+        smallest = logits[int(keys.argmin())]
+        if logits[best] != 0 and not (np.isnan(logits[best]) or np.isnan(smallest)):
+            return best
+    return int(np.argmax(logits.astype(np.float32, copy=False)))
 
 
 def _top_k(scores: Array, k: int) -> Array:

@@ -209,3 +209,18 @@ def test_value_without_a_meaning_is_refused_by_option(params: SamplingParams, op
 def test_values_at_the_edges_are_accepted() -> None:
     check_sampling(SamplingParams(temperature=0.0, top_k=0, top_p=1.0, seed=0))
     check_sampling(SamplingParams(temperature=1e-9, top_k=10**9, top_p=1e-9, seed=2**70))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
+@pytest.mark.parametrize("special", [[], [0.0, -0.0], [-np.nan], [np.nan], [-np.inf], [np.inf]])
+def test_greedy_in_every_dtype_is_the_first_of_the_largest(dtype: Any, special: list[float]) -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(50):
+        pool = rng.standard_normal(6).tolist() if special[:1] != [0.0] else [-1.0]
+        logits = np.array(rng.choice([*pool, *special], size=40), dtype=dtype)
+        wide = logits.astype(np.float32)
+        if not np.isfinite(wide.max()):
+            with pytest.raises(InputError, match="not finite"):
+                sample(logits, SamplingParams(), rng)
+        else:
+            assert sample(logits, SamplingParams(), rng) == int(np.argmax(wide))
