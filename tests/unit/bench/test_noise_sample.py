@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_own_runnable_threads_are_not_others(tmp_path: Path) -> None:
         {
             "proc/loadavg": "0.50 1.00 2.00 5/300 4242\n",
             "proc/self/task/1/stat": "1 (main) R 0 1",
-            "proc/self/task/2/stat": "2 (a (odd) R) S 0 1",
+            "proc/self/task/2/stat": "2 (a) R (b) S 0 1",
             "proc/self/task/3/stat": "3 (pool) R 0 1",
         },
     )
@@ -109,6 +110,14 @@ def test_this_machine_can_be_read() -> None:
     assert total
     assert after.own_cpu_s > before.own_cpu_s
     assert after.involuntary_switches >= before.involuntary_switches
+
+
+@pytest.mark.parametrize(("closing", "expected"), [(True, 0), (False, 1)])
+def test_counters_leave_the_probes_out(closing: bool, expected: int) -> None:
+    before_s = time.process_time()
+    sample = read_noise(closing=closing)
+    assert sample.spin is not None
+    assert round((sample.own_cpu_s - before_s) / (sample.spin.duration_ms / 1e3)) == expected
 
 
 def test_spinning_sees_no_time_twice() -> None:
