@@ -39,11 +39,11 @@ class _Simulation:
 
 
 def simulate(
-    load: Load, *, seed: int, batch_size: int = 4, slow_down: float = 1.0
-) -> dict[str, Any]:
+    load: Load, *, seed: int, arrivals: int = 1, batch_size: int = 4, slow_down: float = 1.0
+) -> Json:
     """A Timeline of the document: prefill first, one prompt at a time, decode all slots at once."""
     run = _Simulation(load, random.Random(seed), batch_size, slow_down)
-    run.requests = _arrivals(load, random.Random(seed + 1))
+    run.requests = _arrivals(load, random.Random(arrivals))
     waiting = deque(range(len(run.requests)))
     slots: list[int | None] = [None] * batch_size
     limit = min(load.concurrency or batch_size, batch_size)
