@@ -1,0 +1,86 @@
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jsonschema
+import pytest
+
+from neuronc.bench.outputs.schema import SCHEMA_NAME, load_schema
+from tests.bench_examples.documents import EXAMPLES, few, serve
+
+Change = Callable[[dict[str, Any]], object]
+VALIDATOR = jsonschema.Draft202012Validator(load_schema())
+
+
+def problems(document: dict[str, Any]) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(document)]
+
+
+def test_the_schema_itself_is_valid() -> None:
+    jsonschema.Draft202012Validator.check_schema(load_schema())
+    assert load_schema()["properties"]["schema"] == {"const": SCHEMA_NAME}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_documents_satisfy_the_schema(name: str) -> None:
+    document = EXAMPLES[name]()
+    assert problems(json.loads(json.dumps(document, allow_nan=False))) == []
+
+
+def test_examples_are_the_same_each_time() -> None:
+    assert json.dumps(serve()) == _serve_text()
+
+
+@cache
+def _serve_text() -> str:
+    return json.dumps(serve(), allow_nan=False)
+
+
+def _serve(document: dict[str, Any]) -> dict[str, Any]:
+    runs: dict[str, Any] = document["modes"]["serve"]
+    return runs
+
+
+BROKEN: dict[str, Change] = {
+    "another schema": lambda d: d.update(schema="neuronc.bench/2"),
+    "unknown key": lambda d: d.update(extra=1),
+    "missing validation": lambda d: d.pop("validation"),
+    "unknown mode": lambda d: d["modes"].update(storm={}),
+    "no mode": lambda d: d["modes"].clear(),
+    "null workload": lambda d: d["workload"].update(num_requests=None),
+    "unknown arrival": lambda d: d["workload"].update(arrival="sometimes"),
+    "metric without unit": lambda d: _serve(d)["estimates"].update(
+        {"tpot.p50": _serve(d)["estimates"]["tpot_ms.p50"]}
+    ),
+    "null without a reason": lambda d: _serve(d)["estimates"]["ttft_ms.p50"].update(low=None),
+    "percentile without a reason": lambda d: _serve(d)["pooled"]["ttft_ms"]["percentiles"][
+        "p50"
+    ].update(high=None),
+    "step class without bucket": lambda d: _serve(d)["steps"].update(
+        decode=_serve(d)["steps"]["decode/256"]
+    ),
+    "eleven slow steps": lambda d: _serve(d)["slowest_steps"].append(_serve(d)["slowest_steps"][0]),
+    "valid and invalid": lambda d: d.update(status="invalid"),
+    "noisy without a finding": lambda d: d["noise"].update(noisy=True),
+    "noisy noise, status ok": lambda d: d["noise"].update(noisy=True, findings=["busy"]),
+    "problems of a valid run": lambda d: d["validation"].update(problems=["token 3 differs"]),
+    "finished without a token": lambda d: d["timeline"]["requests"][0].update(token_times_ns=[]),
+    "failed without an error": lambda d: d["timeline"]["requests"][0].update(finish="failed"),
+    "share above one": lambda d: _serve(d)["slo"]["joint"].update(attainment=1.2),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_documents_fail(name: str) -> None:
+    document = json.loads(_serve_text())
+    BROKEN[name](document)
+    assert problems(document)
+
+
+def test_null_is_refused_where_the_contract_does_not_name_it() -> None:
+    document = few()
+    assert document["machine"] is None
+    assert document["timeline"] is None
+    document["noise"] = None
+    assert problems(document)
