@@ -78,6 +78,20 @@ class DeadlineError(NeuroncError):
     kind = "timeout"
 
 
+class RegressionError(NeuroncError):
+    """A comparison of two benchmarks found one past a limit that a rule sets."""
+
+    exit_code = 11
+    kind = "regression"
+
+
+class InconclusiveError(NeuroncError):
+    """A comparison of two benchmarks whose repeats are too few, or too far apart, to tell."""
+
+    exit_code = 13
+    kind = "inconclusive"
+
+
 class BenchmarkError(NeuroncError):
     """A benchmark run that produced other output than it asked for, so its numbers mean nothing."""
 
@@ -102,6 +116,8 @@ EXIT_CODES: dict[int, str] = {
     7: "compiler failed",
     8: "out of host memory",
     9: "timeout",
+    11: "benchmark regression",
+    13: "comparison inconclusive",
     15: "benchmark output invalid",
     130: "interrupted",
 }

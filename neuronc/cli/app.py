@@ -19,6 +19,7 @@ from neuronc import __version__
 from neuronc.cli import (
     bench,
     build,
+    compare,
     doctor,
     embed,
     explain,
@@ -64,6 +65,7 @@ COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
     "generate": (generate.generate, generate.EXAMPLES),
     "embed": (embed.embed, embed.EXAMPLES),
     "bench": (bench.bench, bench.EXAMPLES),
+    "compare": (compare.compare, compare.EXAMPLES),
     "inspect": (inspect.inspect, inspect.EXAMPLES),
     "models": (models.models, models.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),

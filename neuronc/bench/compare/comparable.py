@@ -1,0 +1,112 @@
+"""Are two benchmarks of the same thing? What differs where it must not, and what to mention."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuronc.bench.compare.documents import BenchDocument
+from neuronc.bench.compare.names import NEEDS_SLO
+from neuronc.bench.compare.rules import Rule
+from neuronc.checkpoint.paths import shown
+from neuronc.errors import InputError
+
+_MUST_AGREE = ("target", "dtype", "quantize", "tp", "batch_size", "max_length")
+_MACHINE = ("cpu_model", "threads_visible")
+_OF_MODEL = ("model_type", "config_sha256")
+_OF_RUNS = ("concurrency", "rate")
+_OF_SLO = ("ttft_ms", "tpot_ms", "e2e_ms")
+_MAY_DIFFER = ("prefill_buckets", "decode_buckets", "weights_digest")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mismatch:
+    """One setting of A that B has otherwise."""
+
+    name: str
+    a: object
+    b: object
+
+    @property
+    def text(self) -> str:
+        """Name, A's value and B's."""
+        return f"{self.name} is {shown(self.a)} in A and {shown(self.b)} in B"
+
+
+def find_mismatches(
+    a: BenchDocument, b: BenchDocument, rules: Sequence[Rule]
+) -> tuple[Mismatch, ...]:
+    """What makes the two no measurements of the same thing, for these rules."""
+    return tuple(_mismatches(a.content, b.content, rules))
+
+
+def _mismatches(
+    a: Mapping[str, Any], b: Mapping[str, Any], rules: Sequence[Rule]
+) -> Iterator[Mismatch]:
+    marks_a, marks_b = a["fingerprint"], b["fingerprint"]
+    yield from _unlike("", marks_a, marks_b, _MUST_AGREE)
+    yield from _unlike("model.", _section(marks_a, "model"), _section(marks_b, "model"), _OF_MODEL)
+    yield from _unlike("", a, b, ("ran_on",))
+    environments = _section(a, "environment"), _section(b, "environment")
+    yield from _unlike("environment.", *environments, _MACHINE)
+    keys = {**a["workload"], **b["workload"]}
+    yield from _unlike("workload.", a["workload"], b["workload"], keys)
+    for mode in dict.fromkeys(rule.mode for rule in rules):
+        of_a, of_b = a["modes"][mode], b["modes"][mode]
+        yield from _unlike(f"{mode}.", of_a, of_b, _OF_RUNS)
+        if any(rule.mode == mode and rule.metric in NEEDS_SLO for rule in rules):
+            slos = _section(of_a, "slo"), _section(of_b, "slo")
+            yield from _unlike(f"{mode}.slo.", *slos, _OF_SLO)
+
+
+def _unlike(
+    prefix: str, a: Mapping[str, Any], b: Mapping[str, Any], keys: Iterable[str]
+) -> Iterator[Mismatch]:
+    for key in keys:
+        if a.get(key) != b.get(key):
+            yield Mismatch(name=f"{prefix}{key}", a=a.get(key), b=b.get(key))
+
+
+def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def require_alike(mismatches: Sequence[Mismatch]) -> None:
+    """Refuse what is no measurement of the same thing.
+
+    Raises:
+        InputError: There are mismatches; all are named.
+    """
+    if mismatches:
+        message = f"A and B cannot be compared: {'; '.join(one.text for one in mismatches)}"
+        hint = "measure both alike, or pass --allow-different to compare them all the same"
+        raise InputError(message, hint=hint)
+
+
+def caveats(a: BenchDocument, b: BenchDocument, mismatches: Sequence[Mismatch]) -> tuple[str, ...]:
+    """Doubts about the comparison, one sentence each."""
+    return tuple(_caveats(a, b, mismatches))
+
+
+def _caveats(a: BenchDocument, b: BenchDocument, mismatches: Sequence[Mismatch]) -> Iterator[str]:
+    for one in mismatches:
+        yield f"compared all the same (--allow-different): {one.text}"
+    marks_a, marks_b = a.content["fingerprint"], b.content["fingerprint"]
+    for one in _unlike("", marks_a, marks_b, _MAY_DIFFER):
+        yield one.text
+    tools_a, tools_b = _section(marks_a, "tool_versions"), _section(marks_b, "tool_versions")
+    for one in _unlike("", tools_a, tools_b, {**tools_a, **tools_b}):
+        yield one.text
+    for name, document in (("A", a), ("B", b)):
+        if document.content.get("status") == "noisy":
+            findings = _section(document.content, "noise").get("findings") or ["not said why"]
+            yield f"{name} was measured on a noisy machine: {shown(findings[0])}"
+        if document.content["fingerprint"].get("verified") is False:
+            yield f"{name} is an unverified artifact"
+    digest = marks_a.get("artifact_digest")
+    if digest is not None and digest == marks_b.get("artifact_digest"):
+        yield "A and B are the same artifact: what differs is the machine's doing"
+    yield (
+        "A and B were measured one after the other: what changed on the machine in between looks"
+        " like a difference of the artifacts"
+    )

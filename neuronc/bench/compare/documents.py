@@ -1,0 +1,132 @@
+"""Files of `neuronc bench` -> what a comparison needs of them; anything else is refused by name."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuronc.bench.compare.names import HIGHER_IS_BETTER, MODES, Mode
+from neuronc.bench.compare.rules import Rule
+from neuronc.bench.compare.runs import Run, runs_of
+from neuronc.checkpoint.paths import MAX_JSON_BYTES, open_file, shown
+from neuronc.errors import InputError
+
+SCHEMA = "neuronc.bench/1"
+_HINT = "pass what neuronc bench wrote: --output FILE, or the stdout of --json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchDocument:
+    """One side of a comparison.
+
+    Attributes:
+        content: The bare document.
+        runs: Its repeats, of all modes.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Those with at least one repeat."""
+        return tuple(mode for mode in MODES if any(run.mode == mode for run in self.runs))
+
+
+def read_document(path: Path) -> BenchDocument:
+    """The benchmark in ``path``, bare or in the envelope of ``--json``.
+
+    Raises:
+        InputError: It cannot be read, is something else, of another version, or has no result.
+    """
+    content = _unwrap(path, _read_json(path))
+    schema = content.get("schema")
+    if schema != SCHEMA:
+        message = f"{path} has the schema {shown(schema)}; expected {SCHEMA!r}"
+        old = "measure again with this version of neuronc" if schema is not None else _HINT
+        raise InputError(message, hint=old)
+    if content.get("status") == "invalid":
+        problems = (content.get("validation") or {}).get("problems") or ["no problem is named"]
+        message = f"{path} is an invalid benchmark: {shown(problems[0])}"
+        raise InputError(message, hint="its numbers mean nothing: mend that and measure again")
+    try:
+        runs = runs_of(content)
+        _check_sections(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        message = f"{path} is no whole {SCHEMA} document: {shown(str(error))}"
+        raise InputError(message, hint=_HINT) from error
+    if not runs:
+        message = f"{path} has no repeats of {', '.join(MODES)}: nothing to compare"
+        raise InputError(message, hint="run neuronc bench with one of these modes")
+    return BenchDocument(path=path, content=content, runs=runs)
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    with open_file(path) as file:
+        text = file.read(MAX_JSON_BYTES + 1)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is not valid JSON: {error}"
+        raise InputError(message, hint=_HINT) from error
+    if not isinstance(found, dict):
+        message = f"{path} holds a JSON {type(found).__name__}; expected an object"
+        raise InputError(message, hint=_HINT)
+    return found
+
+
+def _unwrap(path: Path, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "report_version" not in found:
+        return found
+    data, error, command = found.get("data"), found.get("error"), found.get("command")
+    if command != "bench" or not isinstance(data, dict):
+        message = f"{path} is a report of neuronc {shown(command)}; expected one of neuronc bench"
+        raise InputError(message, hint=_HINT)
+    if not data and isinstance(error, dict):
+        message = f"{path} is the report of a benchmark that failed: {shown(error.get('message'))}"
+        raise InputError(message, hint="mend that and measure again")
+    return data
+
+
+def _check_sections(content: Mapping[str, Any]) -> None:
+    for name in ("fingerprint", "workload"):
+        if not isinstance(content[name], dict):
+            message = f"{name} is no object"
+            raise TypeError(message)
+
+
+def with_modes(
+    rules: Sequence[Rule], a: BenchDocument, b: BenchDocument, *, mode: Mode | None = None
+) -> tuple[Rule, ...]:
+    """``rules``, each with the mode whose runs it looks at.
+
+    That is the rule's own mode, else ``mode``, else the first of these that both files have: for
+    times latency, serve, throughput; for rates throughput, serve, latency.
+
+    Raises:
+        InputError: A file has no repeats of that mode, or the files have no mode in common.
+    """
+    return tuple(rule.in_mode(_mode(rule, a, b, rule.mode or mode)) for rule in rules)
+
+
+def _mode(rule: Rule, a: BenchDocument, b: BenchDocument, wanted: Mode | None) -> Mode:
+    if wanted is not None:
+        for document in (a, b):
+            if wanted not in document.modes:
+                has = ", ".join(document.modes)
+                message = f"{rule.text}: {document.path} has no repeats of {wanted}; it has {has}"
+                raise InputError(message, hint=f"measure again with --mode {wanted}")
+        return wanted
+    by_preference: tuple[Mode, ...] = ("latency", "serve", "throughput")
+    if rule.metric in HIGHER_IS_BETTER:
+        by_preference = by_preference[::-1]
+    common = [mode for mode in by_preference if mode in a.modes and mode in b.modes]
+    if not common:
+        message = (
+            f"{a.path} has repeats of {', '.join(a.modes)}, and {b.path} of {', '.join(b.modes)}:"
+            " no mode in common"
+        )
+        raise InputError(message, hint="measure both in the same modes")
+    return common[0]

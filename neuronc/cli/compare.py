@@ -1,0 +1,188 @@
+"""neuronc compare: is a build slower than another one, and may it be?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuronc.cli.options import JsonFlag, QuietFlag
+from neuronc.cli.output import Report
+from neuronc.errors import InconclusiveError, NeuroncError, RegressionError, UsageError
+
+if TYPE_CHECKING:
+    from neuronc.bench.compare.documents import BenchDocument
+    from neuronc.bench.compare.gate import Comparison
+    from neuronc.bench.compare.rules import Rule
+
+EXAMPLES = (
+    "neuronc compare base.json new.json --fail-on 'tpot.p50>+5%,ttft.p99>+10%,throughput<-5%'",
+    "neuronc compare base.json new.json --junit compare.xml --json",
+)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="The base: JSON of neuronc bench.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The new one, measured alike.")],
+    *,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-on",
+            metavar="RULES",
+            help="[MODE:]METRIC>+N% or <-N%, with commas between"
+            " (default: tpot.p50>+5%,ttft.p50>+5%,throughput<-5%).",
+        ),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            "--mode",
+            metavar="MODE",
+            help="latency, throughput or serve, for rules that name none"
+            " (default: times of latency, rates of throughput, where both files have them).",
+        ),
+    ] = None,
+    allow_different: Annotated[
+        bool,
+        typer.Option("--allow-different", help="Compare unlike targets, models or workloads, too."),
+    ] = False,
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Write a test case for each rule."),
+    ] = None,
+    _quiet: QuietFlag = False,
+    _json: JsonFlag = False,
+) -> Report:
+    """Compare two benchmarks: PASS (exit 0), FAIL (11) or INCONCLUSIVE (13).
+
+    Each rule is tested on the repeats in the files, so that chance alone fails at most one
+    comparison in 20. FAIL: the whole interval of B against A is past the limit. PASS: it is wholly
+    inside. Otherwise the repeats cannot tell, and the answer says about how many more could.
+    """
+    from neuronc.bench.compare.rules import DEFAULT_RULES, parse_mode, parse_rules
+
+    rules = parse_rules(DEFAULT_RULES if fail_on is None else fail_on)
+    wanted = None if mode is None else parse_mode(mode, "--mode")
+    base, new = _measured(a, b)
+    from neuronc.bench.compare.comparable import caveats, find_mismatches, require_alike
+    from neuronc.bench.compare.documents import with_modes
+    from neuronc.bench.compare.gate import compare as compare_runs
+
+    rules = with_modes(rules, base, new, mode=wanted)
+    mismatches = find_mismatches(base, new, rules)
+    if not allow_different:
+        require_alike(mismatches)
+    comparison = compare_runs(base.runs, new.runs, rules)
+    doubts = caveats(base, new, mismatches)
+    if junit is not None:
+        _write_junit(comparison, junit, base, new)
+    return _report(comparison, base, new, default_rules=fail_on is None, warnings=doubts)
+
+
+def _measured(a: Path, b: Path) -> "tuple[BenchDocument, BenchDocument]":
+    """What is known of both sides: read, or (not yet) measured now."""
+    from neuronc.bench.compare.documents import read_document
+
+    if a.is_dir() or b.is_dir():
+        return _measure(a, b)
+    return read_document(a), read_document(b)
+
+
+def _measure(a: Path, b: Path) -> "tuple[BenchDocument, BenchDocument]":
+    # To connect: open a session for each folder, run the blocks of
+    # `neuronc.bench.compare.interleaved.interleaved_order`, and return a document of each.
+    folder = a if a.is_dir() else b
+    message = f"{folder} is a folder; measuring two artifacts in one run is not there yet"
+    hint = "run neuronc bench ARTIFACT --json > FILE on each, and compare the two files"
+    raise UsageError(message, hint=hint)
+
+
+def _report(
+    comparison: "Comparison",
+    a: "BenchDocument",
+    b: "BenchDocument",
+    *,
+    default_rules: bool,
+    warnings: Sequence[str],
+) -> Report:
+    from neuronc.bench.compare.report import SCHEMA, to_dict
+
+    def draw(console: Any) -> None:
+        from neuronc.bench.compare.drawing import draw_comparison
+        from neuronc.cli.tables import draw_pairs
+
+        draw_pairs(console, _heading(comparison, a, b, default_rules=default_rules))
+        draw_comparison(console, comparison)
+
+    sides = {name: _side_dict(side) for name, side in (("a", a), ("b", b))}
+    return Report(
+        command="compare",
+        data={
+            "schema": SCHEMA,
+            **sides,
+            "rules_from": "default" if default_rules else "--fail-on",
+            **to_dict(comparison),
+            "caveats": list(warnings),
+        },
+        text=draw,
+        warnings=tuple(warnings),
+        error=_error(comparison),
+    )
+
+
+def _heading(
+    comparison: "Comparison", a: "BenchDocument", b: "BenchDocument", *, default_rules: bool
+) -> dict[str, str]:
+    rules: list[Rule] = [verdict.rule for verdict in comparison.verdicts]
+    source = " (default; --fail-on sets others)" if default_rules else ""
+    return {
+        "A (base)": f"{a.path}  {_digest(a)}",
+        "B (new)": f"{b.path}  {_digest(b)}",
+        "ran on": str(b.content.get("headline") or b.content["fingerprint"].get("target")),
+        "fails on": ", ".join(rule.text for rule in rules) + source,
+    }
+
+
+def _digest(side: "BenchDocument") -> str:
+    digest = side.content["fingerprint"].get("artifact_digest")
+    return f"artifact {str(digest)[:12]}" if digest else ""
+
+
+def _side_dict(side: "BenchDocument") -> dict[str, object]:
+    return {
+        "file": str(side.path),
+        "artifact_digest": side.content["fingerprint"].get("artifact_digest"),
+        "status": side.content.get("status"),
+        "repeats": {mode: sum(run.mode == mode for run in side.runs) for mode in side.modes},
+    }
+
+
+def _error(comparison: "Comparison") -> NeuroncError | None:
+    from neuronc.bench.compare.report import conclusion
+
+    message = conclusion(comparison)
+    if comparison.outcome == "FAIL":
+        where = "; ".join(f"{found.mode}: {found.text}" for found in comparison.attributions)
+        hint = where or "the files name no step classes that would say where"
+        return RegressionError(message, hint=hint)
+    if comparison.outcome == "INCONCLUSIVE":
+        open_ones = [v for v in comparison.verdicts if v.outcome == "INCONCLUSIVE"]
+        reasons = "; ".join(f"{verdict.rule.text}: {verdict.reason}" for verdict in open_ones)
+        hint = f"measure more repeats (neuronc bench --repeats), or on a quieter machine; {reasons}"
+        return InconclusiveError(message, hint=hint)
+    return None
+
+
+def _write_junit(
+    comparison: "Comparison", path: Path, a: "BenchDocument", b: "BenchDocument"
+) -> None:
+    from neuronc.bench.compare.junit import write_junit
+
+    sides = {
+        f"{name} {key}": str(value)
+        for name, side in (("A", a), ("B", b))
+        for key, value in _side_dict(side).items()
+        if key != "repeats"
+    }
+    write_junit(comparison, path, properties={"verdict": comparison.outcome, **sides})
