@@ -92,6 +92,13 @@ class InconclusiveError(NeuroncError):
     kind = "inconclusive"
 
 
+class NoisyMachineError(NeuroncError):
+    """The machine did other work during a benchmark that was asked to fail then."""
+
+    exit_code = 14
+    kind = "noisy_machine"
+
+
 class BenchmarkError(NeuroncError):
     """A benchmark run that produced other output than it asked for, so its numbers mean nothing."""
 
@@ -118,6 +125,7 @@ EXIT_CODES: dict[int, str] = {
     9: "timeout",
     11: "benchmark regression",
     13: "comparison inconclusive",
+    14: "machine too noisy (when asked to refuse)",
     15: "benchmark output invalid",
     130: "interrupted",
 }

@@ -1,41 +1,22 @@
 """Everything that makes a number doubtful, in one place; each ends with what to try."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from statistics import median
+from collections.abc import Iterator
 
-from neuronc.bench import metrics
-from neuronc.bench.engine_protocol import StepLike
 from neuronc.bench.environment import Environment
-from neuronc.bench.timeline import Timeline
-from neuronc.bench.workload import Workload
+from neuronc.bench.modes.runs import RunSet
+from neuronc.bench.run import Measured
+from neuronc.bench.statistics.outliers import outlier_findings
 
-MIN_SAMPLES_FOR_P99 = 100  # with fewer, p99 lies between the two largest samples
-SLOW_FIRST_STEP = 3.0
-MIN_STEPS_TO_COMPARE = 4
+MIN_SAMPLES_FOR_P99 = (
+    299  # below, no sample is above the p99 with 95 % certainty: ln 0.05 / ln 0.99
+)
 LOW_OCCUPANCY = 0.9
 
 
-def find_caveats(
-    timeline: Timeline,
-    workload: Workload,
-    batch_size: int,
-    environment: Environment,
-    warm_steps: Sequence[StepLike],
-) -> tuple[str, ...]:
-    """Warnings about a run, none if nothing speaks against it.
-
-    ``environment`` was read before the run; ``warm_steps`` are the steps of the warm-up.
-    """
-    return (
-        *busy_machine(environment),
-        *_cold_programs(timeline, warm_steps),
-        *_slow_first_steps(timeline),
-        *_few_samples(timeline, workload),
-        *_undefined_gaps(workload),
-        *_idle_slots(timeline, workload, batch_size),
-        *_waiting_for_slots(timeline, workload, batch_size),
-    )
+def find_caveats(measured: Measured, *, batch_size: int, verified: bool) -> tuple[str, ...]:
+    """Warnings about a benchmark, none if nothing speaks against it."""
+    found = [caveat for run_set in measured.runs for caveat in _of_runs(run_set, batch_size)]
+    return (*dict.fromkeys(found), *_of_tokens(measured, verified=verified))
 
 
 def busy_machine(environment: Environment) -> Iterator[str]:
@@ -48,72 +29,65 @@ def busy_machine(environment: Environment) -> Iterator[str]:
         )
 
 
-def _cold_programs(timeline: Timeline, warm_steps: Sequence[StepLike]) -> Iterator[str]:
-    warm, timed = ({(s.phase, s.bucket) for s in steps} for steps in (warm_steps, timeline.steps))
-    for phase, bucket in sorted(timed - warm):
-        yield (
-            f"the {phase} program of bucket {bucket} ran for the first time inside the timed run; "
-            "try a larger --warmup-requests"
-        )
-
-
-def _slow_first_steps(timeline: Timeline) -> Iterator[str]:
-    groups: defaultdict[tuple[str, int], list[StepLike]] = defaultdict(list)
-    for step in timeline.steps:
-        groups[step.phase, step.bucket].append(step)
-    for (phase, bucket), steps in sorted(groups.items()):
-        first_ms, *others_ms = map(metrics.one_step_ms, steps)
-        if len(steps) < MIN_STEPS_TO_COMPARE or first_ms <= SLOW_FIRST_STEP * median(others_ms):
-            continue
-        yield (
-            f"the first {phase} step of bucket {bucket} took {first_ms:.1f} ms, the median of the "
-            f"others is {median(others_ms):.1f} ms; try a larger --warmup-requests"
-        )
-
-
-def _few_samples(timeline: Timeline, workload: Workload) -> Iterator[str]:
-    num_samples = len(timeline.requests)
-    if num_samples < MIN_SAMPLES_FOR_P99:
-        names = "ttft_ms, e2e_ms" if workload.new_tokens == 1 else "ttft_ms, tpot_ms, e2e_ms"
-        yield (
-            f"p99 of {names} rests on {num_samples} samples, little more than their "
-            f"maximum; try --requests {MIN_SAMPLES_FOR_P99} or more"
-        )
-
-
-def _undefined_gaps(workload: Workload) -> Iterator[str]:
-    if workload.new_tokens == 1:
+def _of_runs(found: RunSet, batch_size: int) -> Iterator[str]:
+    yield from _few_repeats(found)
+    yield from _few_samples(found)
+    yield from _odd_repeats(found)
+    yield from _idle_slots(found, batch_size)
+    yield from _failed(found)
+    if all(request.new_tokens == 1 for request in found.mode.requests):
         yield "one new token has no successor, so tpot_ms and itl_ms are null; try --new-tokens 2"
 
 
-def _idle_slots(timeline: Timeline, workload: Workload, batch_size: int) -> Iterator[str]:
-    decode = [step for step in timeline.steps if step.phase == "decode"]
-    total_ms = sum(map(metrics.one_step_ms, decode))
-    if workload.concurrency is None or total_ms == 0:  # an open loop is as full as its arrivals
-        return
-    busy = sum(metrics.one_step_ms(step) * step.active_slots for step in decode) / total_ms
-    if busy >= LOW_OCCUPANCY * batch_size:
-        return
-    low = workload.concurrency < batch_size
-    try_this = f"--concurrency {batch_size}" if low else f"--requests {8 * batch_size} or more"
-    yield (
-        f"on average {busy:.1f} of {batch_size} slots were busy in decode, so output_tokens_per_s "
-        f"is not what the artifact can give; try {try_this}"
-    )
+def _few_repeats(found: RunSet) -> Iterator[str]:
+    decision = found.decision
+    if decision is not None and not decision.converged:
+        yield f"{found.mode.mode}: {decision.why}; try a larger --time-budget or more --repeats"
 
 
-def _waiting_for_slots(timeline: Timeline, workload: Workload, batch_size: int) -> Iterator[str]:
-    if workload.concurrency is not None and workload.concurrency > batch_size:
+def _few_samples(found: RunSet) -> Iterator[str]:
+    count = sum(len(timeline.done) for timeline in found.timelines)
+    if count < MIN_SAMPLES_FOR_P99:
         yield (
-            f"{workload.concurrency} requests in flight share {batch_size} slots, so ttft_ms holds "
-            f"the wait for a slot; try --concurrency {batch_size}"
+            f"{found.mode.mode}: p99 of a metric of requests rests on {count} of them; try"
+            f" --requests so that all repeats together have {MIN_SAMPLES_FOR_P99}"
         )
-    if workload.rate is None:
-        return
-    last_arrival_ns = max(request.start_ns for request in timeline.requests)
-    num_waiting = sum(r.token_times_ns[0] > last_arrival_ns for r in timeline.requests)
-    if num_waiting > batch_size + 1:
+
+
+def _odd_repeats(found: RunSet) -> Iterator[str]:
+    values = [value for value in found.values("duration_s") if value is not None]
+    for finding in outlier_findings(values, what="the duration", unit="s"):
+        yield f"{found.mode.mode}: {finding}"
+
+
+def _idle_slots(found: RunSet, batch_size: int) -> Iterator[str]:
+    busy = found.mean("occupancy")
+    if found.mode.mode == "throughput" and busy is not None and busy < LOW_OCCUPANCY:
         yield (
-            f"{num_waiting} requests waited for their first token at the last arrival, so ttft_ms "
-            f"grows with the length of the run; try a --rate below {workload.rate:g}"
+            f"throughput: on average {busy * batch_size:.1f} of {batch_size} slots were busy in"
+            f" decode, so it is not what the artifact can give; try --requests {8 * batch_size}"
+        )
+
+
+def _failed(found: RunSet) -> Iterator[str]:
+    failed = sum(timeline.num_failed for timeline in found.timelines)
+    if failed:
+        yield (
+            f"{found.mode.mode}: {failed} requests were not done when their run ended; they count"
+            " in the tail of every percentile; try less load or a larger --run-limit"
+        )
+
+
+def _of_tokens(measured: Measured, *, verified: bool) -> Iterator[str]:
+    if not verified:
+        yield "this artifact is unverified: its tokens may be wrong; run neuronc verify"
+    elif measured.runs and not measured.tokens.tokens_with_reference:
+        yield (
+            "no token was compared with the original model's: the artifact has no record of them"
+            " for these lengths; run neuronc verify, or try shorter --prompt-tokens"
+        )
+    if measured.tokens.tokens_not_repeated:
+        yield (
+            f"{measured.tokens.tokens_not_repeated} requests had other tokens in another run: with"
+            " several decode buckets, rounding may differ"
         )

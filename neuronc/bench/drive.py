@@ -7,16 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
-from neuronc.bench.engine_protocol import (
-    EngineLike,
-    RequestFactory,
-    RequestT,
-    StepLike,
-    TokenLike,
-)
-from neuronc.bench.timeline import RequestRecord, Timeline
-from neuronc.bench.workload import TimedRequest
-from neuronc.errors import BenchmarkError, NeuroncError
+from neuronc.bench.engine_protocol import EngineLike, RequestFactory, RequestT, TokenLike
+from neuronc.bench.recorder import Recorder
+from neuronc.bench.timeline import Finish, RequestRecord, Timeline
+from neuronc.bench.workload.requests import TimedRequest
+from neuronc.errors import BenchmarkError, InputError, NeuroncError
 
 INVALID_HINT = "no number of this run can be trusted; run `neuronc verify` on the artifact"
 
@@ -45,14 +40,16 @@ class _Flight:
     """A submitted request and the tokens it has so far."""
 
     request: TimedRequest
-    start_ns: int
-    submit_ns: int
+    sched_ns: int
+    send_ns: int
     token_times_ns: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    finish: Finish = "failed"
 
-    def take(self, token: TokenLike, vocab_size: int) -> bool:
+    def take(self, token: TokenLike, vocab_size: int, *, may_stop: bool) -> bool:
         """Note one token; True if it was the last. A token nobody asked for ends the run."""
         times, wanted = self.token_times_ns, self.request.new_tokens
-        previous_ns = times[-1] if times else self.submit_ns
+        previous_ns = times[-1] if times else self.send_ns
         follows = token.index == len(times) and token.time_ns >= previous_ns
         if not follows or not 0 <= token.token_id < vocab_size:
             message = (
@@ -62,111 +59,175 @@ class _Flight:
             )
             raise BenchmarkError(message, hint=INVALID_HINT)
         times.append(token.time_ns)
-        done = len(times) == wanted
-        if token.finish_reason != ("length" if done else None):
+        self.token_ids.append(token.token_id)
+        is_last = len(times) == wanted
+        reason = token.finish_reason
+        if reason != ("length" if is_last else None) and not (may_stop and reason == "stop"):
             message = (
                 f"{token.request_id}: expected to end at exactly {wanted} tokens, "
-                f"found finish reason {token.finish_reason!r} at {len(times)}"
+                f"found finish reason {reason!r} at {len(times)}"
             )
             raise BenchmarkError(message, hint=INVALID_HINT)
-        return done
+        if reason is not None:
+            self.finish = reason
+        return reason is not None
+
+    def record(self) -> RequestRecord:
+        """What it came to."""
+        return RequestRecord(
+            request_id=self.request.request_id,
+            prompt_tokens=len(self.request.prompt_ids),
+            new_tokens=self.request.new_tokens,
+            sched_ns=self.sched_ns,
+            send_ns=self.send_ns,
+            token_times_ns=tuple(self.token_times_ns),
+            token_ids=tuple(self.token_ids),
+            finish=self.finish,
+        )
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Driver(Generic[RequestT]):
-    """An engine with the means to drive it; ``steps`` is the list the engine's hook appends to."""
+    """Makes an engine for every run, so that none begins with what another left.
 
-    engine: EngineLike[RequestT]
+    Attributes:
+        make_engine: An engine whose steps go to the recorder it is given.
+        stop_ids: Tokens that end a request early; none if only its length does.
+    """
+
+    make_engine: Callable[[Recorder], EngineLike[RequestT]]
     make_request: RequestFactory[RequestT]
     clock: Clock
-    steps: list[StepLike]
     vocab_size: int
+    batch_size: int
+    stop_ids: frozenset[int] = frozenset()
 
     def drive(
         self,
         requests: Sequence[TimedRequest],
         *,
         concurrency: int | None,
-        on_finish: Callable[[], None],
+        limit_s: float | None = None,
+        on_finish: Callable[[int], None] = lambda _: None,
     ) -> Timeline:
         """Run ``requests`` to their ends, ``concurrency`` at a time or by their arrivals.
+
+        Args:
+            requests: By arrival.
+            concurrency: Of a closed loop; None for an open one.
+            limit_s: What is not done then has failed; a closed loop leaves out what it had not
+                sent, since nothing had scheduled it.
+            on_finish: Told of every request that ended, with the number of its tokens.
 
         Raises:
             BenchmarkError: The engine failed, stalled, or gave other tokens than asked for.
         """
-        self.steps.clear()
-        with _engine_failures():
-            return self._drive(deque(requests), concurrency, on_finish)
+        recorder = Recorder()
+        run = _Run(self, self.make_engine(recorder), recorder, deque(requests), on_finish)
+        with _engine_failures(), recorder.watching():
+            return run.to_end(concurrency, limit_s)
 
-    def _drive(
-        self, waiting: deque[TimedRequest], concurrency: int | None, on_finish: Callable[[], None]
-    ) -> Timeline:
-        flights: dict[str, _Flight] = {}
-        num_finished = 0
-        idle_before: set[int] = set()
-        begin_ns = self.clock.now_ns()
-        while waiting or num_finished < len(flights):
-            while waiting and (concurrency is None or len(flights) - num_finished < concurrency):
-                due_ns = _due_ns(waiting[0], begin_ns)
-                if due_ns is not None and self.clock.now_ns() < due_ns:
-                    break
-                request = waiting.popleft()
-                flights[request.request_id] = self._submit(request, due_ns)
-            if num_finished == len(flights):
-                idle_before.add(len(self.steps))
-                self._wait_until(_due_ns(waiting[0], begin_ns))
-                continue
-            for _ in range(self._step(flights)):
-                num_finished += 1
-                on_finish()
-        return Timeline(
-            requests=tuple(_record(flight) for flight in flights.values()),
-            steps=tuple(self.steps),
-            idle_before=frozenset(idle_before),
-        )
 
-    def _submit(self, request: TimedRequest, due_ns: int | None) -> _Flight:
-        made = self.make_request(
-            request_id=request.request_id,
-            prompt_ids=request.prompt_ids,
-            max_new_tokens=request.new_tokens,
-            stop_ids=frozenset(),
-        )
-        now_ns = self.clock.now_ns()
-        self.engine.submit(made)
-        return _Flight(request, start_ns=now_ns if due_ns is None else due_ns, submit_ns=now_ns)
+class _Run(Generic[RequestT]):
+    """One call of `Driver.drive`."""
 
-    def _step(self, flights: dict[str, _Flight]) -> int:
-        """Run one program; how many requests it finished."""
+    def __init__(
+        self,
+        driver: Driver[RequestT],
+        engine: EngineLike[RequestT],
+        recorder: Recorder,
+        waiting: deque[TimedRequest],
+        on_finish: Callable[[int], None],
+    ) -> None:
+        self.driver, self.engine, self.recorder, self.waiting = driver, engine, recorder, waiting
+        self.on_finish = on_finish
+        self.flights: dict[str, _Flight] = {}
+        self.num_finished = 0
+        self.begin_ns = 0
+
+    def to_end(self, concurrency: int | None, limit_s: float | None) -> Timeline:
+        clock = self.driver.clock
+        self.begin_ns = clock.now_ns()
+        end_ns = None if limit_s is None else self.begin_ns + round(limit_s * 1e9)
+        while self.waiting or self._num_running():
+            if end_ns is not None and clock.now_ns() >= end_ns:
+                break
+            self._send_due(concurrency)
+            if self._num_running():
+                self._step()
+            else:
+                self._wait(end_ns)
+        return self._timeline(is_closed=concurrency is not None)
+
+    def _num_running(self) -> int:
+        return len(self.flights) - self.num_finished
+
+    def _send_due(self, concurrency: int | None) -> None:
+        while self.waiting and (concurrency is None or self._num_running() < concurrency):
+            due_ns = self._due_ns(self.waiting[0])
+            now_ns = self.driver.clock.now_ns()
+            if due_ns is not None and now_ns < due_ns:
+                return
+            request = self.waiting.popleft()
+            made = self.driver.make_request(
+                request_id=request.request_id,
+                prompt_ids=request.prompt_ids,
+                max_new_tokens=request.new_tokens,
+                stop_ids=self.driver.stop_ids,
+            )
+            sched_ns = now_ns if due_ns is None else due_ns
+            self.flights[request.request_id] = _Flight(request, sched_ns, now_ns)
+            self.engine.submit(made)
+
+    def _step(self) -> None:
+        """Run one program and note the tokens it gave."""
         if not self.engine.has_work:
             message = "the engine has no work left, but requests are still short of tokens"
             raise BenchmarkError(message, hint=INVALID_HINT)
-        num_finished = 0
+        may_stop = bool(self.driver.stop_ids)
         for token in self.engine.step():
-            flight = flights.get(token.request_id)
-            if flight is None or len(flight.token_times_ns) == flight.request.new_tokens:
+            flight = self.flights.get(token.request_id)
+            if flight is None or flight.finish != "failed":
                 message = f"a token arrived for {token.request_id!r}, which is not in flight"
                 raise BenchmarkError(message, hint=INVALID_HINT)
-            num_finished += flight.take(token, self.vocab_size)
-        return num_finished
+            if flight.take(token, self.driver.vocab_size, may_stop=may_stop):
+                self.num_finished += 1
+                self.on_finish(len(flight.token_ids))
 
-    def _wait_until(self, due_ns: int | None) -> None:
+    def _wait(self, end_ns: int | None) -> None:
+        """Until the next arrival, or the end of the run."""
+        due_ns = self._due_ns(self.waiting[0])
         assert due_ns is not None, "a closed loop never waits"
-        self.clock.sleep(max(0, due_ns - self.clock.now_ns()) / 1e9)
+        self.recorder.note_idle()
+        clock = self.driver.clock
+        until_ns = due_ns if end_ns is None else min(due_ns, end_ns)
+        clock.sleep(max(0, until_ns - clock.now_ns()) / 1e9)
 
+    def _due_ns(self, request: TimedRequest) -> int | None:
+        arrival_s = request.arrival_s
+        return None if arrival_s is None else self.begin_ns + round(arrival_s * 1e9)
 
-def _due_ns(request: TimedRequest, begin_ns: int) -> int | None:
-    return None if request.arrival_s is None else begin_ns + round(request.arrival_s * 1e9)
+    def _timeline(self, *, is_closed: bool) -> Timeline:
+        sent = [flight.record() for flight in self.flights.values()]
+        unsent = [] if is_closed else [self._never_sent(request) for request in self.waiting]
+        return self.recorder.timeline(
+            batch_size=self.driver.batch_size,
+            begin_ns=self.begin_ns,
+            end_ns=self.driver.clock.now_ns(),
+            requests=(*sent, *unsent),
+        )
 
-
-def _record(flight: _Flight) -> RequestRecord:
-    return RequestRecord(
-        request_id=flight.request.request_id,
-        prompt_tokens=len(flight.request.prompt_ids),
-        start_ns=flight.start_ns,
-        submit_ns=flight.submit_ns,
-        token_times_ns=tuple(flight.token_times_ns),
-    )
+    def _never_sent(self, request: TimedRequest) -> RequestRecord:
+        return RequestRecord(
+            request_id=request.request_id,
+            prompt_tokens=len(request.prompt_ids),
+            new_tokens=request.new_tokens,
+            sched_ns=self._due_ns(request) or self.begin_ns,
+            send_ns=None,
+            token_times_ns=(),
+            token_ids=(),
+            finish="failed",
+        )
 
 
 @contextmanager
@@ -174,6 +235,9 @@ def _engine_failures() -> Iterator[None]:
     """Anything unexpected makes the run invalid; errors that name their own way out pass."""
     try:
         yield
+    except InputError as error:  # logits that are not finite
+        message = f"the engine failed during the benchmark: {error.message}"
+        raise BenchmarkError(message, hint=INVALID_HINT) from error
     except (NeuroncError, MemoryError):
         raise
     except Exception as error:

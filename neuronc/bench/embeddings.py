@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neuronc.bench.caveats import busy_machine
+from neuronc.bench.document import headline
 from neuronc.bench.environment import Environment, peak_rss_bytes, read_environment
-from neuronc.bench.report import headline
-from neuronc.bench.summary import Summary, summarize
+from neuronc.bench.statistics.distribution import Distribution, describe
+from neuronc.bench.terminal import number
 from neuronc.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -38,9 +39,19 @@ class EmbedCell:
 
     bucket: int
     num_texts: int
-    latency_ms: Summary
+    latency_ms: Distribution
     sequences_per_s: float
     tokens_per_s: float
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON form."""
+        return {
+            "bucket": self.bucket,
+            "num_texts": self.num_texts,
+            "latency_ms": self.latency_ms.to_dict(),
+            "sequences_per_s": self.sequences_per_s,
+            "tokens_per_s": self.tokens_per_s,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +70,7 @@ class EmbedReport:
     def to_dict(self) -> dict[str, object]:
         """The JSON form."""
         return {
-            "cells": [asdict(cell) for cell in self.cells],
+            "cells": [cell.to_dict() for cell in self.cells],
             "sequences_per_s": max(cell.sequences_per_s for cell in self.cells),
             "load_s": self.load_s,
             "peak_rss_bytes": peak_rss_bytes(),
@@ -96,9 +107,7 @@ def _row(cell: EmbedCell) -> tuple[str, ...]:
     return (
         f"{cell.bucket} x {cell.num_texts}",
         str(latency.n),
-        f"{latency.p50:.2f}",
-        f"{latency.p90:.2f}",
-        f"{latency.p99:.2f}",
+        *(number(latency.percentiles[p].value) for p in ("p50", "p90", "p99")),
         f"{cell.sequences_per_s:,.1f}",
         f"{cell.tokens_per_s:,.0f}",
     )
@@ -140,7 +149,7 @@ def _measure(session: "Session", texts: list[list[int]], bucket: int, num_calls:
         begin = time.perf_counter_ns()
         session.embed(texts)
         taken_ms.append((time.perf_counter_ns() - begin) / 1e6)
-    latency = summarize(taken_ms[WARMUP_CALLS:])
+    latency = describe(taken_ms[WARMUP_CALLS:])
     assert latency is not None, "there is at least one call"
     per_s = 1000 * len(texts) / latency.mean
     return EmbedCell(

@@ -4,8 +4,8 @@
 a simulated clock can be measured with the very same code.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeVar
 
 RequestT = TypeVar("RequestT")
 RequestT_co = TypeVar("RequestT_co", covariant=True)
@@ -13,6 +13,7 @@ RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
 SessionT_contra = TypeVar("SessionT_contra", contravariant=True)
 
 Phase = Literal["prefill", "decode"]
+PrefillPolicy = Literal["first", "alternate", "drain"]
 
 
 class SessionLike(Protocol):
@@ -30,6 +31,11 @@ class SessionLike(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def load_s(self) -> float: ...
+    def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> Any: ...
+    def decode(self, token_ids: Any, positions: Any, *, bucket: int | None = None) -> Any: ...
+    def next_chunk(self, num_done: int, num_tokens: int) -> tuple[int, int]: ...
+    def prefill_bucket(self, num_tokens: int) -> int: ...
+    def decode_bucket(self, position: int) -> int: ...
 
 
 class StepLike(Protocol):
@@ -40,7 +46,9 @@ class StepLike(Protocol):
     @property
     def bucket(self) -> int: ...
     @property
-    def active_slots(self) -> int: ...
+    def slots(self) -> tuple[int, ...]: ...
+    @property
+    def request_ids(self) -> tuple[str, ...]: ...
     @property
     def num_tokens(self) -> int: ...
     @property
@@ -77,7 +85,12 @@ class EngineFactory(Protocol[SessionT_contra, RequestT_contra]):
     """The class `neuronc.runtime.engine.Engine`, or a stand-in."""
 
     def __call__(
-        self, session: SessionT_contra, /, *, on_step: Callable[[StepLike], None]
+        self,
+        session: SessionT_contra,
+        /,
+        *,
+        on_step: Callable[[StepLike], None],
+        prefill_policy: PrefillPolicy,
     ) -> EngineLike[RequestT_contra]: ...
 
 

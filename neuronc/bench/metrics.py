@@ -1,15 +1,17 @@
-"""Every number a benchmark reports: formula, unit, and when it is undefined.
+"""Every number a run is reduced to: formula, unit, and when it is undefined.
 
-The first line of each docstring is the formula that reports carry. t_0 is a request's scheduled
-arrival (open loop) or its submit (closed loop), t_1 to t_n are the times its n tokens could be
-read on the host. An undefined metric is None or has no samples; it is never 0.
+The first line of each docstring is the formula that reports carry. t_sched is a request's
+scheduled arrival (in a closed loop, which schedules nothing, when it was sent), t_send when the
+engine was given it, t_1 to t_n when its n tokens could be read on the host. An undefined metric is
+None or has no samples; it is never 0. Requests that failed have no latency; they are counted.
 """
 
 import inspect
-from collections import defaultdict
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from neuronc.bench.engine_protocol import Phase, StepLike
+from neuronc.bench.engine_protocol import StepLike
 from neuronc.bench.timeline import RequestRecord, Timeline
 
 NS_PER_MS = 1e6
@@ -17,62 +19,161 @@ NS_PER_S = 1e9
 
 
 def ttft_ms(request: RequestRecord) -> float | None:
-    """t_1 - t_0, with t_0 the scheduled arrival (open loop) or the submit (closed loop).
+    """t_1 - t_sched."""
+    return _ms(request.sched_ns, request.token_times_ns[0]) if request.is_done else None
 
-    Undefined without a token.
-    """
-    times = request.token_times_ns
-    return (times[0] - request.start_ns) / NS_PER_MS if times else None
+
+def ttft_send_ms(request: RequestRecord) -> float | None:
+    """t_1 - t_send."""
+    if not request.is_done or request.send_ns is None:
+        return None
+    return _ms(request.send_ns, request.token_times_ns[0])
 
 
 def tpot_ms(request: RequestRecord) -> float | None:
     """(t_n - t_1) / (n - 1) of each request; undefined for n = 1."""
     times = request.token_times_ns
-    return (times[-1] - times[0]) / (len(times) - 1) / NS_PER_MS if len(times) > 1 else None
+    if not request.is_done or len(times) < 2:
+        return None
+    return _ms(times[0], times[-1]) / (len(times) - 1)
 
 
 def itl_ms(request: RequestRecord) -> tuple[float, ...]:
     """t_(j+1) - t_j for every j from 1 to n - 1, gaps of all requests pooled."""
-    return tuple((after - before) / NS_PER_MS for before, after in pairwise(request.token_times_ns))
+    if not request.is_done:
+        return ()
+    return tuple(_ms(before, after) for before, after in pairwise(request.token_times_ns))
 
 
 def e2e_ms(request: RequestRecord) -> float | None:
-    """t_n - t_0; undefined without a token."""
-    times = request.token_times_ns
-    return (times[-1] - request.start_ns) / NS_PER_MS if times else None
+    """t_n - t_sched."""
+    return _ms(request.sched_ns, request.token_times_ns[-1]) if request.is_done else None
+
+
+def norm_ms(request: RequestRecord) -> float | None:
+    """(t_n - t_sched) / n: time per token with the wait for the first one in it."""
+    if not request.is_done:
+        return None
+    return _ms(request.sched_ns, request.token_times_ns[-1]) / len(request.token_times_ns)
+
+
+def queue_ms(timeline: Timeline) -> tuple[float, ...]:
+    """Start of the request's first program - t_sched: the wait for a slot and for its turn."""
+    started = first_step_ns(timeline)
+    return tuple(_ms(r.sched_ns, started[r.request_id]) for r in timeline.done)
+
+
+def prefill_ms(timeline: Timeline) -> tuple[float, ...]:
+    """Time in the prefill programs of a request, all its chunks."""
+    spent: dict[str, float] = {}
+    for step in timeline.steps:
+        if step.phase == "prefill":
+            spent[step.request_ids[0]] = spent.get(step.request_ids[0], 0.0) + step_ms(step)
+    return tuple(spent[request.request_id] for request in timeline.done)
 
 
 def duration_s(timeline: Timeline) -> float | None:
-    """Last token of all requests - first t_0 of all requests, ramp-up and drain included.
+    """Last token of the run - first t_sched, ramp-up and drain included; to its end if one failed.
 
     Undefined if no time passed or no token came.
     """
-    ends = [request.token_times_ns[-1] for request in timeline.requests if request.token_times_ns]
-    if not ends:
+    ends_ns = [r.token_times_ns[-1] for r in timeline.requests if r.token_times_ns]
+    if not ends_ns:
         return None
-    elapsed_ns = max(ends) - min(request.start_ns for request in timeline.requests)
+    end_ns = timeline.end_ns if timeline.num_failed else max(ends_ns)
+    elapsed_ns = end_ns - min(request.sched_ns for request in timeline.requests)
     return elapsed_ns / NS_PER_S if elapsed_ns > 0 else None
 
 
 def output_tokens_per_s(timeline: Timeline) -> float | None:
-    """Generated tokens / duration; padding never counts."""
-    return _per_s(sum(len(request.token_times_ns) for request in timeline.requests), timeline)
-
-
-def input_tokens_per_s(timeline: Timeline) -> float | None:
-    """Prompt tokens / duration, the same duration as output; padding never counts."""
-    return _per_s(sum(request.prompt_tokens for request in timeline.requests), timeline)
+    """Generated tokens / duration; prompts and padding never count."""
+    return _per_s(sum(len(r.token_times_ns) for r in timeline.requests), timeline)
 
 
 def total_tokens_per_s(timeline: Timeline) -> float | None:
-    """(Prompt tokens + generated tokens) / duration; padding never counts."""
-    num_tokens = sum(r.prompt_tokens + len(r.token_times_ns) for r in timeline.requests)
-    return _per_s(num_tokens, timeline)
+    """(Prompt tokens + generated tokens) of requests that ended / duration; padding never counts."""
+    return _per_s(sum(r.prompt_tokens + len(r.token_times_ns) for r in timeline.done), timeline)
 
 
 def requests_per_s(timeline: Timeline) -> float | None:
-    """Finished requests / duration."""
-    return _per_s(len(timeline.requests), timeline)
+    """Requests that ended / duration."""
+    return _per_s(len(timeline.done), timeline)
+
+
+def occupancy(timeline: Timeline) -> float | None:
+    """Sum of (slots in use x time) / (slots x time), over decode steps."""
+    decode = [step for step in timeline.steps if step.phase == "decode"]
+    total_ms = timeline.batch_size * sum(map(step_ms, decode))
+    return sum(len(s.slots) * step_ms(s) for s in decode) / total_ms if total_ms else None
+
+
+def pad_waste(timeline: Timeline) -> float | None:
+    """1 - real prompt tokens / tokens of the buckets that they ran in."""
+    prefill = [step for step in timeline.steps if step.phase == "prefill"]
+    ran = sum(step.bucket for step in prefill)
+    return 1 - sum(step.num_tokens for step in prefill) / ran if ran else None
+
+
+def useful(timeline: Timeline) -> float | None:
+    """Real tokens / token positions computed, where a decode step computes every slot."""
+    computed = sum(
+        step.bucket if step.phase == "prefill" else timeline.batch_size for step in timeline.steps
+    )
+    return sum(step.num_tokens for step in timeline.steps) / computed if computed else None
+
+
+def host_gap_ms(timeline: Timeline) -> tuple[float, ...]:
+    """Start of a program - end of the one before it: sampling, scheduling, recording.
+
+    A gap in which the run waited for the next arrival is no sample.
+    """
+    return tuple(
+        _ms(before.end_ns, after.start_ns)
+        for position, (before, after) in enumerate(pairwise(timeline.steps), start=1)
+        if position not in timeline.idle_before
+    )
+
+
+def stalled_itl_ms(timeline: Timeline) -> tuple[float, ...]:
+    """The gaps between two tokens of a request in which another request's prefill ran."""
+    starts_ns = sorted(step.start_ns for step in timeline.steps if step.phase == "prefill")
+    return tuple(
+        _ms(before, after)
+        for request in timeline.done
+        for before, after in pairwise(request.token_times_ns)
+        if bisect_left(starts_ns, after) > bisect_left(starts_ns, before)
+    )
+
+
+def step_ms(step: StepLike) -> float:
+    """End - start of one program, its logits on the host."""
+    return _ms(step.start_ns, step.end_ns)
+
+
+def step_class(step: StepLike) -> str:
+    """``decode/256``: steps of one class do the same work."""
+    return f"{step.phase}/{step.bucket}"
+
+
+def first_step_ns(timeline: Timeline) -> dict[str, int]:
+    """When the first program of each request began, by its id."""
+    found: dict[str, int] = {}
+    for step in timeline.steps:
+        for request_id in step.request_ids:
+            found.setdefault(request_id, step.start_ns)
+    return found
+
+
+def _each(metric: Callable[[RequestRecord], float | None]) -> "Samples":
+    def samples(timeline: Timeline) -> tuple[float, ...]:
+        found = map(metric, timeline.requests)
+        return tuple(value for value in found if value is not None)
+
+    return samples
+
+
+def _all_itl_ms(timeline: Timeline) -> tuple[float, ...]:
+    return tuple(gap for request in timeline.requests for gap in itl_ms(request))
 
 
 def _per_s(count: int, timeline: Timeline) -> float | None:
@@ -80,63 +181,45 @@ def _per_s(count: int, timeline: Timeline) -> float | None:
     return None if elapsed_s is None else count / elapsed_s
 
 
-def decode_step_ms(timeline: Timeline) -> tuple[float, ...]:
-    """End - start of each call of a decode program (all slots, one token each)."""
-    return _step_ms(timeline, "decode")
+def _ms(begin_ns: int, end_ns: int) -> float:
+    return (end_ns - begin_ns) / NS_PER_MS
 
 
-def prefill_step_ms(timeline: Timeline) -> tuple[float, ...]:
-    """End - start of each call of a prefill program (one chunk of one prompt)."""
-    return _step_ms(timeline, "prefill")
+Samples = Callable[[Timeline], tuple[float, ...]]
+Scalar = Callable[[Timeline], float | None]
 
-
-def _step_ms(timeline: Timeline, phase: Phase) -> tuple[float, ...]:
-    return tuple(one_step_ms(step) for step in timeline.steps if step.phase == phase)
-
-
-def one_step_ms(step: StepLike) -> float:
-    """End - start of one call."""
-    return (step.end_ns - step.start_ns) / NS_PER_MS
-
-
-def step_ms_by_bucket(timeline: Timeline, phase: Phase) -> dict[int, tuple[float, ...]]:
-    """The samples of one phase, apart for each bucket that ran, smallest bucket first."""
-    groups: defaultdict[int, list[float]] = defaultdict(list)
-    for step in timeline.steps:
-        if step.phase == phase:
-            groups[step.bucket].append(one_step_ms(step))
-    return {bucket: tuple(groups[bucket]) for bucket in sorted(groups)}
-
-
-def host_gap_ms(timeline: Timeline) -> tuple[float, ...]:
-    """Start of a program call - end of the call before it, where work was pending in between.
-
-    A gap in which the run waited for the next arrival is no sample.
-    """
-    return tuple(
-        (after.start_ns - before.end_ns) / NS_PER_MS
-        for position, (before, after) in enumerate(pairwise(timeline.steps), start=1)
-        if position not in timeline.idle_before
-    )
-
-
-DEFINITIONS: dict[str, str] = {
-    metric.__name__: (inspect.getdoc(metric) or "").partition("\n")[0]
-    for metric in (
-        ttft_ms,
-        tpot_ms,
-        itl_ms,
-        e2e_ms,
-        duration_s,
-        output_tokens_per_s,
-        input_tokens_per_s,
-        total_tokens_per_s,
-        requests_per_s,
-        decode_step_ms,
-        prefill_step_ms,
-        host_gap_ms,
-    )
-} | {
-    "load_s": "Opening the artifact until it can take a request, before the run.",
-    "peak_rss_bytes": "Largest resident set of this process since it started, loading included.",
+SAMPLES: Mapping[str, Samples] = {
+    "ttft_ms": _each(ttft_ms),
+    "ttft_send_ms": _each(ttft_send_ms),
+    "queue_ms": queue_ms,
+    "prefill_ms": prefill_ms,
+    "tpot_ms": _each(tpot_ms),
+    "itl_ms": _all_itl_ms,
+    "e2e_ms": _each(e2e_ms),
+    "norm_ms": _each(norm_ms),
 }
+"""Metrics with many values a run, which percentiles are taken of."""
+
+SCALARS: Mapping[str, Scalar] = {
+    "output_tokens_per_s": output_tokens_per_s,
+    "total_tokens_per_s": total_tokens_per_s,
+    "requests_per_s": requests_per_s,
+    "duration_s": duration_s,
+    "occupancy": occupancy,
+    "pad_waste": pad_waste,
+    "useful": useful,
+}
+"""Metrics with one value a run."""
+
+
+def _formula(function: Callable[..., object]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+_DEFINED: Sequence[Callable[..., object]] = (
+    *(ttft_ms, ttft_send_ms, queue_ms, prefill_ms, tpot_ms, itl_ms, e2e_ms, norm_ms),
+    *SCALARS.values(),
+    *(host_gap_ms, stalled_itl_ms, step_ms),
+)
+
+DEFINITIONS: dict[str, str] = {metric.__name__: _formula(metric) for metric in _DEFINED}

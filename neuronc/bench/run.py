@@ -1,114 +1,129 @@
-"""Warm up, run, report."""
+"""Warm up, measure, check: an opened artifact and settings to everything a report needs."""
 
-import gc
-from collections.abc import Collection
-from typing import TypeVar
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from neuronc.bench.caveats import find_caveats
+import numpy as np
+
 from neuronc.bench.drive import Clock, Driver, PerfClock
-from neuronc.bench.engine_protocol import (
-    EngineFactory,
-    RequestFactory,
-    RequestT,
-    SessionLike,
-    StepLike,
-)
-from neuronc.bench.environment import peak_rss_bytes, peak_rss_of_children_bytes, read_environment
-from neuronc.bench.report import BenchReport
-from neuronc.bench.timeline import Timeline
-from neuronc.bench.workload import (
-    TimedRequest,
-    Workload,
-    allowed_ids,
-    fit_workload,
-    make_requests,
-    random_prompt,
-)
+from neuronc.bench.engine_protocol import EngineFactory, RequestFactory, RequestT, SessionLike
+from neuronc.bench.modes.cells import Warmth, list_cells, warm_up
+from neuronc.bench.modes.planning import MIN_REPEATS, Planner
+from neuronc.bench.modes.runs import Repeater, RunMode, RunSet
+from neuronc.bench.modes.steps import MAX_ROUNDS, MeasuredCell, measure_steps
+from neuronc.bench.reference import KnownSequence, TokenCheck, check_tokens
+from neuronc.bench.settings import Settings
+from neuronc.bench.workload.requests import allowed_ids
 from neuronc.progress import SILENT, Progress
 
 SessionT = TypeVar("SessionT", bound=SessionLike)
 
+STEPS_SHARE = 0.2  # of the time budget
+RUNS_SHARE = 0.7  # of what is left then: planning is not exact
 
-def run_benchmark(
-    session: SessionT,
-    engine_factory: EngineFactory[SessionT, RequestT],
-    workload: Workload,
-    *,
-    make_request: RequestFactory[RequestT],
-    artifact_digest: str,
-    target: str,
-    forbidden_ids: Collection[int] = (),
-    progress: Progress = SILENT,
-    clock: Clock | None = None,
-) -> BenchReport:
-    """Measure ``workload`` on ``session``.
 
-    Every program runs before the clock starts. ``target`` names what executes the programs here,
-    which need not be what else the artifact was compiled for. Prompts hold no ``forbidden_ids``
-    (special tokens), and nothing but its length ends a request.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a benchmark found.
 
-    Raises:
-        PlanError: The workload does not fit the artifact.
-        BenchmarkError: The engine failed or gave other tokens than asked for.
+    Attributes:
+        warmth: How the programs warmed up.
+        cells: Of the mode ``steps``; empty without it.
+        runs: Every run that was made, with its repeats.
+        tokens: Whether their tokens were right.
     """
-    workload = fit_workload(workload, batch_size=session.batch_size, max_length=session.max_length)
-    requests = make_requests(workload, session.vocab_size, forbidden_ids)
-    environment = read_environment()
-    steps: list[StepLike] = []
-    driver = Driver(
-        engine=engine_factory(session, on_step=steps.append),
-        make_request=make_request,
-        clock=clock or PerfClock(),
-        steps=steps,
-        vocab_size=session.vocab_size,
-    )
-    warmup = warmup_requests(session, workload, forbidden_ids)
-    warm_steps = _drive(driver, "warm up", warmup, 1, progress).steps
-    gc.collect()  # the rubbish of loading and warming up is not the run's
-    timeline = _drive(driver, "benchmark", requests, workload.concurrency, progress)
-    environment["children_peak_rss_bytes"] = peak_rss_of_children_bytes()
-    return BenchReport(
-        timeline=timeline,
-        workload=workload,
-        target=target,
-        artifact_digest=artifact_digest,
-        load_s=session.load_s,
-        peak_rss_bytes=peak_rss_bytes(),
-        environment=environment,
-        warnings=find_caveats(timeline, workload, session.batch_size, environment, warm_steps),
-    )
+
+    warmth: Warmth
+    cells: tuple[MeasuredCell, ...]
+    runs: tuple[RunSet, ...]
+    tokens: TokenCheck
 
 
-def warmup_requests(
-    session: SessionLike, workload: Workload, forbidden_ids: Collection[int]
-) -> tuple[TimedRequest, ...]:
-    """A request that ends in each prefill and each decode bucket, then some like the workload's."""
-    allowed = allowed_ids(session.vocab_size, forbidden_ids)
-    new_tokens = min(2, session.max_length - 1)  # the second token takes a decode step
-    lengths = {
-        # the decode step writes one position after the prompt, which must be in the bucket too
-        *(max(1, bucket - new_tokens) for bucket in session.decode_buckets),
-        *(min(bucket, session.max_length - new_tokens) for bucket in session.prefill_buckets),
-    }
-    shapes = {f"warmup/length/{length}": (length, new_tokens) for length in sorted(lengths)}
-    for i in range(workload.warmup_requests):
-        shapes[f"warmup/{i}"] = (workload.prompt_tokens, workload.new_tokens)
-    return tuple(
-        TimedRequest(
-            request_id=name,
-            prompt_ids=random_prompt(workload.seed, name, prompt_tokens, allowed),
-            new_tokens=new_tokens,
+@dataclass(frozen=True, kw_only=True)
+class Bench(Generic[SessionT, RequestT]):
+    """An opened artifact with the means to drive it.
+
+    Attributes:
+        forbidden_ids: Special tokens; prompts hold none.
+        stop_ids: What ends an answer where end-of-sequence is not ignored.
+        known: What verification recorded of the original model's tokens.
+    """
+
+    session: SessionT
+    engine_factory: EngineFactory[SessionT, RequestT]
+    make_request: RequestFactory[RequestT]
+    forbidden_ids: Collection[int] = ()
+    stop_ids: frozenset[int] = frozenset()
+    known: Sequence[KnownSequence] = ()
+    clock: Clock | None = None
+
+    def measure(self, settings: Settings, progress: Progress = SILENT) -> Measured:
+        """Measure every mode of ``settings``, in about its ``time_budget_s``.
+
+        Raises:
+            PlanError: a request does not fit the artifact.
+            BenchmarkError: the engine failed or gave other tokens than asked for.
+        """
+        deadline_s = time.monotonic() + settings.time_budget_s
+        settings.workload.shapes(1, max_length=self.session.max_length)
+        allowed = allowed_ids(self.session.vocab_size, self.forbidden_ids)
+        with progress.stage("warming up every program"):
+            warmth = warm_up(self.session, allowed)
+        cells = self._steps(settings, allowed, progress) if "steps" in settings.modes else ()
+        modes = Planner(
+            session=self.session,
+            settings=settings,
+            warmth=warmth,
+            allowed=allowed,
+            known=self.known,
+            budget_s=RUNS_SHARE * (deadline_s - time.monotonic()),
+        ).modes()
+        runs = self._runs(settings, modes, deadline_s, progress)
+        timed = [(found.mode.requests, line) for found in runs for line in found.timelines]
+        same_bits = len(self.session.decode_buckets) == 1
+        tokens = check_tokens(timed, self.known, same_bits=same_bits)
+        return Measured(warmth=warmth, cells=cells, runs=tuple(runs), tokens=tokens)
+
+    def _steps(
+        self, settings: Settings, allowed: np.ndarray, progress: Progress
+    ) -> tuple[MeasuredCell, ...]:
+        with progress.stage("timing every program", total=MAX_ROUNDS, unit="rounds") as stage:
+            return measure_steps(
+                self.session,
+                list_cells(self.session),
+                allowed,
+                budget_s=STEPS_SHARE * settings.time_budget_s,
+                seed=settings.workload.seed,
+                stage=stage,
+            )
+
+    def _runs(
+        self, settings: Settings, modes: Sequence[RunMode], deadline_s: float, progress: Progress
+    ) -> list[RunSet]:
+        if not modes:
+            return []
+        repeater = Repeater(
+            driver=self._driver(settings),
+            repeats=settings.repeats,
+            budget_s=deadline_s - time.monotonic(),
+            seed=settings.workload.seed,
+            slo=settings.slo,
         )
-        for name, (prompt_tokens, new_tokens) in shapes.items()
-    )
+        names = ", ".join(dict.fromkeys(mode.mode for mode in modes))
+        total = len(modes) * (settings.repeats or MIN_REPEATS)
+        with progress.stage(f"measuring {names}", total=total, unit="runs") as stage:
+            return repeater.measure(modes, stage)
 
-
-def _drive(
-    driver: Driver[RequestT],
-    title: str,
-    requests: tuple[TimedRequest, ...],
-    concurrency: int | None,
-    progress: Progress,
-) -> Timeline:
-    with progress.stage(title, total=len(requests), unit="requests") as stage:
-        return driver.drive(requests, concurrency=concurrency, on_finish=stage.advance)
+    def _driver(self, settings: Settings) -> Driver[RequestT]:
+        return Driver(
+            make_engine=lambda recorder: self.engine_factory(
+                self.session, on_step=recorder, prefill_policy=settings.prefill_policy
+            ),
+            make_request=self.make_request,
+            clock=self.clock or PerfClock(),
+            vocab_size=self.session.vocab_size,
+            batch_size=self.session.batch_size,
+            stop_ids=frozenset() if settings.workload.ignore_eos else self.stop_ids,
+        )

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuronc.cli import bench_options as flags
 from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
 from neuronc.cli.output import Report
-from neuronc.errors import UsageError
+from neuronc.errors import BenchmarkError, NeuroncError, NoisyMachineError, UsageError
 
 if TYPE_CHECKING:
+    from neuronc.bench.settings import Settings
     from neuronc.progress import Progress
     from neuronc.runtime.session import Session
 
 EXAMPLES = (
-    "neuronc bench artifact --prompt-tokens 32 --new-tokens 32 --requests 8",
-    "neuronc bench artifact --concurrency 4 --requests 64 --json > bench.json",
+    "neuronc bench artifact --html bench.html",
+    "neuronc bench artifact --rate 2,4,8 --mode sweep --slo ttft=500ms,tpot=50ms --json",
 )
-_PROMPT_TOKENS, _NEW_TOKENS, _REQUESTS, _WARMUP_REQUESTS = 32, 32, 8, 2
 _CALLS = 20
 """Of each of an encoder's programs, where --requests does not say."""
 
@@ -27,109 +28,83 @@ _CALLS = 20
 def bench(
     artifact: Annotated[Path, typer.Argument(help="Folder made by compile or build.")],
     *,
-    prompt_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--prompt-tokens",
-            metavar="N",
-            min=1,
-            help=f"Of every request (default: {_PROMPT_TOKENS}).",
-        ),
-    ] = None,
-    new_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--new-tokens", metavar="N", min=1, help=f"Of every request (default: {_NEW_TOKENS})."
-        ),
-    ] = None,
-    requests: Annotated[
-        int | None,
-        typer.Option(
-            "--requests",
-            metavar="N",
-            min=1,
-            help=f"Measured (default: {_REQUESTS}; an encoder's calls: {_CALLS}).",
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            "--concurrency", metavar="N", min=1, help="In flight (default: the batch size)."
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", metavar="R", help="Requests per second, Poisson arrivals."),
-    ] = None,
-    warmup_requests: Annotated[
-        int | None,
-        typer.Option(
-            "--warmup-requests",
-            metavar="N",
-            min=0,
-            help=f"Not measured (default: {_WARMUP_REQUESTS}).",
-        ),
-    ] = None,
+    mode: flags.ModeOption = None,
+    prompt_tokens: flags.PromptTokensOption = None,
+    new_tokens: flags.NewTokensOption = None,
+    lengths: flags.LengthsOption = None,
+    requests: flags.RequestsOption = None,
+    concurrency: flags.ConcurrencyOption = None,
+    rate: flags.RateOption = None,
+    arrival: flags.ArrivalOption = None,
+    slo: flags.SloOption = None,
+    attainment: flags.AttainmentOption = None,
+    repeats: flags.RepeatsOption = None,
+    time_budget: flags.TimeBudgetOption = 60.0,
+    run_limit: flags.RunLimitOption = None,
+    prefill_policy: flags.PrefillPolicyOption = "first",
+    stop_at_eos: flags.StopAtEosFlag = False,
+    noise: flags.NoiseOption = "warn",
     seed: Annotated[int, typer.Option("--seed", metavar="N")] = 0,
     on: OnOption = None,
     rank_processes: RankProcessesFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
-    """Measure latency and throughput of an artifact.
+    """Measure latency and throughput of an artifact, and say how sure the numbers are.
 
     An encoder's: every bucket with one text and with a full batch, --requests calls of each.
     """
-    from neuronc.artifact.manifest import WEIGHTS_DIR, read_manifest
-    from neuronc.bench.device import measure_device
-    from neuronc.bench.run import run_benchmark
-    from neuronc.bench.workload import Workload
+    from neuronc.artifact.manifest import read_manifest
     from neuronc.cli.progress import make_progress
-    from neuronc.runtime.engine import Engine
-    from neuronc.runtime.request import Request
     from neuronc.runtime.session import Session
-    from neuronc.runtime.text import stop_token_ids
 
-    progress = make_progress(quiet)
-    only_decoders = {
+    manifest, progress = read_manifest(artifact), make_progress(quiet)
+    given = {
+        "--mode": mode,
         "--prompt-tokens": prompt_tokens,
         "--new-tokens": new_tokens,
+        "--lengths": lengths,
         "--concurrency": concurrency,
         "--rate": rate,
-        "--warmup-requests": warmup_requests,
+        "--arrival": arrival,
+        "--slo": slo,
+        "--attainment": attainment,
+        "--repeats": repeats,
+        "--run-limit": run_limit,
     }
-    if read_manifest(artifact).embeds:
-        _refuse_given(only_decoders, artifact)
-    workload = Workload(
-        prompt_tokens=_or(prompt_tokens, _PROMPT_TOKENS),
-        new_tokens=_or(new_tokens, _NEW_TOKENS),
-        num_requests=_or(requests, _REQUESTS),
-        concurrency=concurrency,
-        rate=rate,
-        warmup_requests=_or(warmup_requests, _WARMUP_REQUESTS),
-        seed=seed,
-    )
+    if manifest.embeds:
+        _refuse_given(given, artifact)
+    else:
+        has_load = any((concurrency, rate, arrival))
+        settings = flags.make_settings(
+            modes=flags.parse_modes(mode, has_load=has_load),
+            workload=flags.parse_workload(
+                prompt_tokens,
+                new_tokens,
+                lengths,
+                seed=seed,
+                stop_at_eos=stop_at_eos,
+                max_length=manifest.max_length,
+            ),
+            num_requests=requests,
+            rates=flags.parse_numbers(rate, "--rate"),
+            concurrencies=flags.parse_counts(concurrency, "--concurrency"),
+            arrival=arrival,
+            slo=slo,
+            attainment=attainment,
+            repeats=repeats,
+            time_budget_s=time_budget,
+            run_limit_s=run_limit,
+            prefill_policy=prefill_policy,
+            noise=noise,
+        )
     opened = Session.open(
         artifact, on=on or "target", rank_processes=rank_processes, progress=progress
     )
     with closing(opened) as session:
-        if session.manifest.embeds:
-            return _bench_embeddings(session, artifact, _or(requests, _CALLS), seed, progress)
-        result = run_benchmark(
-            session,
-            Engine,
-            workload,
-            make_request=Request,
-            artifact_digest=session.manifest.digest,
-            target=session.ran_on,
-            forbidden_ids=stop_token_ids(artifact / WEIGHTS_DIR),
-            progress=progress,
-        )
-        return _report(session, result, measure_device(session, progress=progress))
-
-
-def _or(given: int | None, default: int) -> int:
-    return default if given is None else given
+        if manifest.embeds:
+            return _bench_embeddings(session, artifact, requests or _CALLS, seed, progress)
+        return _bench_decoder(session, artifact, settings, progress)
 
 
 def _refuse_given(options: Mapping[str, object], artifact: Path) -> None:
@@ -139,6 +114,34 @@ def _refuse_given(options: Mapping[str, object], artifact: Path) -> None:
         raise UsageError(
             message, hint="leave them out; --requests says how many calls are measured"
         )
+
+
+def _bench_decoder(
+    session: "Session", artifact: Path, settings: "Settings", progress: "Progress"
+) -> Report:
+    from neuronc.bench.bench_artifact import bench_artifact
+    from neuronc.bench.terminal import render
+
+    document = bench_artifact(artifact, session, settings, progress=progress)
+    return Report(
+        command="bench",
+        data=document,
+        text=lambda console: render(document, console),
+        warnings=tuple(document["caveats"]),
+        error=_failure(document, settings.noise),
+    )
+
+
+def _failure(document: Mapping[str, Any], noise: str) -> NeuroncError | None:
+    """What makes the command fail although it measured."""
+    if document["status"] == "invalid":
+        problems = document["validation"]["problems"]
+        message = f"{len(problems)} tokens of timed runs were wrong; the first: {problems[0]}"
+        return BenchmarkError(message, hint="run `neuronc verify` on the artifact")
+    if document["status"] == "noisy" and noise == "fail":
+        message = f"the machine was noisy: {'; '.join(document['noise']['findings'])}"
+        return NoisyMachineError(message, hint="run again when it is idle, or with --noise warn")
+    return None
 
 
 def _bench_embeddings(
@@ -158,10 +161,7 @@ def _bench_embeddings(
         seed=seed,
         progress=progress,
     )
-    return _report(session, result, measure_device(session, progress=progress))
-
-
-def _report(session: "Session", result: Any, device: Any) -> Report:
+    device = measure_device(session, progress=progress)
     verified = bool((session.manifest.verification or {}).get("passed"))
     data = {**result.to_dict(), "verified": verified, "device": device}
     warnings = result.warnings if verified else (*result.warnings, "this artifact is unverified")

@@ -108,7 +108,7 @@ def describe_cost(found: Mapping[str, Any] | None) -> dict[str, str]:
 
 def draw_verification(console: Any, found: Mapping[str, Any]) -> None:
     """The numbers, overall and of each program."""
-    from neuronc.bench.report import headline
+    from neuronc.bench.document import headline
     from neuronc.cli.tables import draw_pairs, draw_rows
 
     pairs = {

@@ -10,6 +10,7 @@ import numpy as np
 
 from neuronc.artifact.manifest import WEIGHTS_DIR
 from neuronc.checkpoint.checkpoint import Checkpoint
+from neuronc.dtypes import DTYPES
 from neuronc.errors import VerificationError
 from neuronc.families.embedding import FIELD
 from neuronc.families.model_config import ModelConfig, read_model_config
@@ -23,6 +24,7 @@ from neuronc.verify.compare import Comparison, LogitsRow, compare_rows
 from neuronc.verify.embeddings import EmbeddingComparison, compare_embeddings, run_embeddings
 from neuronc.verify.quantization_cost import QuantizationCost, cost_of_quantization
 from neuronc.verify.reference import References, from_checkpoint, from_shards, unquantized
+from neuronc.verify.reference_tokens import ReferenceTokens, record_tokens
 
 _Truth = tuple[Any, Any]
 """Logits ``[length, vocab]`` of a sequence in f32, and in the artifact's dtype or None."""
@@ -40,6 +42,8 @@ class Verification:
         quantize: How the artifact's weights are quantised; the reference then has the values that
             the quantised ones stand for.
         quantization_cost: What that costs; None where the original weights are not at hand.
+        reference_tokens: What the original model says next, for later runs to be held against;
+            empty for an artifact that embeds, or that did not pass.
     """
 
     comparison: Comparison | EmbeddingComparison
@@ -48,6 +52,7 @@ class Verification:
     non_finite_weights: tuple[str, ...]
     quantize: str | None = None
     quantization_cost: QuantizationCost | None = None
+    reference_tokens: tuple[ReferenceTokens, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, as stored in the manifest."""
@@ -58,6 +63,7 @@ class Verification:
             "non_finite_weights": list(self.non_finite_weights),
             **asdict(self.comparison),
             **({} if self.quantize is None else {"quantization": self._quantization()}),
+            "reference_tokens": [asdict(sequence) for sequence in self.reference_tokens],
         }
 
     def _quantization(self) -> dict[str, Any]:
@@ -107,7 +113,22 @@ def _verify(
         non_finite_weights=non_finite,
         quantize=split.quantize,
         quantization_cost=_cost(session, references, config, weights_dir, checkpoint, progress),
+        reference_tokens=_tokens(session, references, found, weights_dir, progress),
     )
+
+
+def _tokens(
+    session: Session,
+    references: References,
+    found: Comparison | EmbeddingComparison,
+    weights_dir: Path,
+    progress: Progress,
+) -> tuple[ReferenceTokens, ...]:
+    if isinstance(found, EmbeddingComparison) or not found.passed:
+        return ()
+    allowed = found.tolerance_ulp * DTYPES[session.manifest.dtype].eps
+    with progress.stage("recording the original model's tokens"):
+        return record_tokens(session, references.truth.logits, weights_dir, allowed=allowed)
 
 
 def _cost(

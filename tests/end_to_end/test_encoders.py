@@ -120,7 +120,7 @@ def test_bench_calls_as_often_as_it_is_told(
 
 
 @pytest.mark.parametrize(
-    "option", ["--prompt-tokens", "--new-tokens", "--concurrency", "--rate", "--warmup-requests"]
+    "option", ["--prompt-tokens", "--new-tokens", "--concurrency", "--rate", "--repeats"]
 )
 def test_bench_refuses_what_an_encoder_has_not(
     artifact: Path, capfd: pytest.CaptureFixture[str], option: str

@@ -31,8 +31,8 @@ def test_relinked_artifact_keeps_its_neffs_and_runs_on_the_device(
     assert len([path for path in _digests(after) if Path(path).name in COMPILED]) == 12
     check_files(artifact, after.files)
     assert _tokens(artifact, on="target") == _tokens(artifact, on="cpu")
-    argv = ["--prompt-tokens", "5", "--new-tokens", "2", "--requests", "1", "--quiet", "--json"]
-    assert main(["bench", str(artifact), *argv]) == 0
+    argv = ["--mode", "latency", "--new-tokens", "2", "--requests", "1", "--repeats", "1"]
+    assert main(["bench", str(artifact), *argv, "--quiet", "--json"]) == 0
 
 
 def _digests(manifest: Manifest) -> dict[str, str]:

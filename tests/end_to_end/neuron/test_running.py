@@ -8,12 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
 from neuronc.artifact.manifest import read_manifest
 from neuronc.artifact.neffs import compile_bundle
 from neuronc.bench.device import measure_device
+from neuronc.bench.outputs.schema import load_schema
 from neuronc.cli.app import main
 from neuronc.errors import InputError, ToolchainError, UsageError
 from neuronc.pipeline import build, verify
@@ -126,14 +128,16 @@ def test_bench_times_the_device_and_names_the_double(
     artifact: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["bench", str(artifact), "--prompt-tokens", "9", "--new-tokens", "4", "--requests", "2"]
-    assert main([*argv, "--json"]) == 0
+    assert main([*argv, "--mode", "latency", "--repeats", "1", "--json"]) == 0
     data = json.loads(capfd.readouterr().out)["data"]
-    assert data["target"] == "inf2 test double"
-    assert list(data["device"]) == [p.name for p in read_manifest(artifact).programs]
-    for times in data["device"].values():
+    jsonschema.validate(data, load_schema())
+    assert data["headline"] == "inf2 test double target (not known to be a Neuron device)"
+    device = data["load"]["device"]
+    assert list(device) == [p.name for p in read_manifest(artifact).programs]
+    for times in device.values():
         assert 0 < times["min_ms"] <= times["mean_ms"] <= times["max_ms"]
         assert times["iterations"] == 20
-    assert data["decode_step_ms"]["p50"] > 0
+    assert data["modes"]["latency"]["pooled"]["tpot_ms"]["mean"] > 0
 
 
 def test_bench_on_the_cpu_has_no_device_times(artifact: Path) -> None:

@@ -56,7 +56,7 @@ def test_ranks_on_inf2_give_the_cpu_artifacts_tokens(
     texts = [run(capfd, "generate", place, *prompt)["answers"] for place in (cpu, neuron)]
     assert texts[0] == texts[1]
 
-    work = ("--prompt-tokens", "9", "--new-tokens", "4", "--requests", "2")
-    report = run(capfd, "bench", neuron, *work)
-    assert report["target"] == "inf2 test double"
-    assert set(report["device"]) == {"decode_48", "prefill_8"}
+    work = ("--prompt-tokens", "9", "--new-tokens", "4", "--requests", "2", "--repeats", "1")
+    report = run(capfd, "bench", neuron, *work, "--mode", "latency")
+    assert report["ran_on"] == "inf2 test double"
+    assert set(report["load"]["device"]) == {"decode_48", "prefill_8"}

@@ -1,15 +1,17 @@
 """A clock that only moves when told, a strict engine that runs on it, and timelines by hand."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from neuronc.bench.engine_protocol import Phase, StepLike
-from neuronc.bench.report import BenchReport
-from neuronc.bench.run import run_benchmark
-from neuronc.bench.timeline import RequestRecord
-from neuronc.bench.workload import Workload
+from neuronc.bench.reference import KnownSequence
+from neuronc.bench.run import Bench, Measured
+from neuronc.bench.settings import Settings
+from neuronc.bench.timeline import Finish, RequestRecord, Timeline
+from neuronc.bench.workload.lengths import Fixed
+from neuronc.bench.workload.workload import Workload
 
 MS = 1_000_000  # nanoseconds
 PREFILL_MS, DECODE_MS, HOST_MS = 10, 5, 1
@@ -21,7 +23,8 @@ class FakeStep:
     bucket: int
     start_ns: int
     end_ns: int
-    active_slots: int = 1
+    slots: tuple[int, ...] = (0,)
+    request_ids: tuple[str, ...] = ("request-0",)
     num_tokens: int = 1
 
 
@@ -50,6 +53,27 @@ class FakeSession:
     decode_buckets: tuple[int, ...] = (32, 64)
     vocab_size: int = 50
     load_s: float = 0.25
+    calls: list[tuple[Phase, int]] = field(default_factory=list)
+
+    def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> None:
+        assert slot == start == 0
+        assert all(0 <= token < self.vocab_size for token in token_ids)
+        self.calls.append(("prefill", self.prefill_bucket(len(token_ids))))
+
+    def decode(self, token_ids: Any, positions: Any, *, bucket: int | None = None) -> None:
+        assert bucket is not None
+        assert len(token_ids) == len(positions) == self.batch_size
+        assert 0 <= positions.min() <= positions.max() < bucket
+        self.calls.append(("decode", bucket))
+
+    def next_chunk(self, num_done: int, num_tokens: int) -> tuple[int, int]:
+        return num_done, min(num_tokens, num_done + self.prefill_buckets[-1])
+
+    def prefill_bucket(self, num_tokens: int) -> int:
+        return next(size for size in self.prefill_buckets if size >= num_tokens)
+
+    def decode_bucket(self, position: int) -> int:
+        return next(size for size in self.decode_buckets if size > position)
 
 
 @dataclass
@@ -86,6 +110,7 @@ class FakeEngine:
         self.session, self.clock, self.spoil, self.on_step = session, clock, spoil, on_step
         self.queue: list[FakeRequest] = []
         self.slots: list[tuple[FakeRequest, int, int]] = []  # request, prefilled, generated
+        self.numbers: dict[str, int] = {}
         self.seen: list[FakeRequest] = []
 
     def submit(self, request: FakeRequest, /) -> None:
@@ -94,7 +119,6 @@ class FakeEngine:
         assert all(0 <= token < self.session.vocab_size for token in request.prompt_ids)
         assert request.max_new_tokens >= 1
         assert len(request.prompt_ids) + request.max_new_tokens <= self.session.max_length
-        assert request.stop_ids == frozenset()
         self.seen.append(request)
         self.queue.append(request)
 
@@ -117,7 +141,7 @@ class FakeEngine:
         buckets = self.session.prefill_buckets
         bucket = next((size for size in buckets if size >= left), buckets[-1])
         took = min(left, bucket)
-        self._record("prefill", bucket, PREFILL_MS, took)
+        self._record("prefill", bucket, PREFILL_MS, took, [request])
         finished = done + took == len(request.prompt_ids)
         at = self.slots.index(slot)
         self.slots[at] = (request, done + took, 0)
@@ -126,7 +150,8 @@ class FakeEngine:
     def _decode(self) -> tuple[FakeToken, ...]:
         length = max(prefilled + generated for _, prefilled, generated in self.slots)
         bucket = next(size for size in self.session.decode_buckets if size >= length)
-        self._record("decode", bucket, DECODE_MS, len(self.slots))
+        requests = [request for request, _, _ in self.slots]
+        self._record("decode", bucket, DECODE_MS, len(self.slots), requests)
         return self._emit(range(len(self.slots)))
 
     def _emit(self, positions: "list[int] | range") -> tuple[FakeToken, ...]:
@@ -142,73 +167,124 @@ class FakeEngine:
                 finish_reason="length" if index + 1 == request.max_new_tokens else None,
             )
             tokens.append(token)
+        for request, _, generated in self.slots:
+            if generated == request.max_new_tokens:
+                del self.numbers[request.request_id]
         self.slots = [slot for slot in self.slots if slot[2] < slot[0].max_new_tokens]
         return tuple(tokens)
 
-    def _record(self, phase: Phase, bucket: int, took_ms: int, num_tokens: int) -> None:
+    def _record(
+        self, phase: Phase, bucket: int, took_ms: int, num_tokens: int, served: list[FakeRequest]
+    ) -> None:
         start_ns, end_ns = self.clock.now_ns(), self.clock.advance(took_ms)
-        active = 1 if phase == "prefill" else len(self.slots)
+        for request in served:
+            free = set(range(self.session.batch_size)) - set(self.numbers.values())
+            self.numbers.setdefault(request.request_id, min(free, default=-1))
         self.on_step(
             FakeStep(
                 phase=phase,
                 bucket=bucket,
                 start_ns=start_ns,
                 end_ns=end_ns,
-                active_slots=active,
+                slots=tuple(self.numbers[request.request_id] for request in served),
+                request_ids=tuple(request.request_id for request in served),
                 num_tokens=num_tokens,
             )
         )
 
 
+def lengths(prompt_tokens: int, new_tokens: int, **fields: Any) -> Workload:
+    return Workload(prompt_tokens=Fixed(prompt_tokens), new_tokens=Fixed(new_tokens), **fields)
+
+
+def keep(tokens: tuple[FakeToken, ...]) -> tuple[FakeToken, ...]:
+    return tokens
+
+
 class FakeBench:
-    """Runs a workload on a fake session and keeps the engine for questions afterwards."""
+    """Measures a fake session and keeps its engines and the clock for questions afterwards."""
 
-    engine: FakeEngine
-    steps: list[StepLike]  # of the warm-up too
+    def __init__(self) -> None:
+        self.engines: list[FakeEngine] = []
+        self.clock = FakeClock()
+        self.session = FakeSession()
 
-    def run(
-        self, workload: Workload, spoil: Spoil = lambda tokens: tokens, **session: Any
-    ) -> BenchReport:
-        clock = FakeClock()
-        self.steps = []
+    def measure(
+        self,
+        settings: Settings,
+        spoil: Spoil = keep,
+        known: tuple[KnownSequence, ...] = (),
+        **session: Any,
+    ) -> Measured:
+        self.session = replace(FakeSession(), **session)
 
-        def make_engine(session: FakeSession, /, *, on_step: OnStep) -> FakeEngine:
-            def hear(step: StepLike) -> None:
-                self.steps.append(step)
-                on_step(step)
+        def make_engine(
+            session: FakeSession, /, *, on_step: OnStep, prefill_policy: str
+        ) -> FakeEngine:
+            assert prefill_policy == settings.prefill_policy
+            self.engines.append(FakeEngine(session, self.clock, spoil, on_step))
+            return self.engines[-1]
 
-            self.engine = FakeEngine(session, clock, spoil, hear)
-            return self.engine
-
-        return run_benchmark(
-            replace(FakeSession(), **session),
-            make_engine,
-            workload,
+        return Bench(
+            session=self.session,
+            engine_factory=make_engine,
             make_request=FakeRequest,
-            artifact_digest="sha256:abc",
-            target="cpu",
             forbidden_ids={0, 1},
-            clock=clock,
-        )
+            stop_ids=frozenset({1}),
+            known=known,
+            clock=self.clock,
+        ).measure(settings)
+
+    def run(self, settings: Settings, spoil: Spoil = keep, **session: Any) -> Timeline:
+        """The only run of ``settings``, which ask for one."""
+        (found,) = self.measure(replace(settings, repeats=1), spoil, **session).runs
+        (timeline,) = found.timelines
+        return timeline
+
+
+def make_timeline(
+    *requests: RequestRecord, steps: tuple[FakeStep, ...] = (), **fields: Any
+) -> Timeline:
+    ends = [0, *(r.token_times_ns[-1] for r in requests if r.token_times_ns)]
+    given = {"batch_size": 2, "begin_ns": 0, "end_ns": max(ends), **fields}
+    return Timeline(requests=requests, steps=steps, **given)
 
 
 def make_step(
-    phase: Phase, start_ms: int, end_ms: int, *, bucket: int = 32, active_slots: int = 1
+    phase: Phase,
+    start_ms: int,
+    end_ms: int,
+    *,
+    bucket: int = 32,
+    request_ids: tuple[str, ...] = ("request-0",),
+    num_tokens: int = 1,
 ) -> FakeStep:
     return FakeStep(
         phase=phase,
         bucket=bucket,
         start_ns=start_ms * MS,
         end_ns=end_ms * MS,
-        active_slots=active_slots,
+        slots=tuple(range(len(request_ids))),
+        request_ids=request_ids,
+        num_tokens=num_tokens,
     )
 
 
-def make_record(start_ms: int, *token_times_ms: int, prompt_tokens: int = 4) -> RequestRecord:
+def make_record(
+    start_ms: int,
+    *token_times_ms: int,
+    request_id: str = "request-0",
+    send_ms: int | None = None,
+    prompt_tokens: int = 4,
+    finish: Finish = "length",
+) -> RequestRecord:
     return RequestRecord(
-        request_id=f"at {start_ms} ms",
+        request_id=request_id,
         prompt_tokens=prompt_tokens,
-        start_ns=start_ms * MS,
-        submit_ns=start_ms * MS,
+        new_tokens=len(token_times_ms),
+        sched_ns=start_ms * MS,
+        send_ns=(start_ms if send_ms is None else send_ms) * MS,
         token_times_ns=tuple(time_ms * MS for time_ms in token_times_ms),
+        token_ids=tuple(range(len(token_times_ms))),
+        finish=finish,
     )

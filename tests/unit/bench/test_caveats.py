@@ -1,95 +1,79 @@
-from collections.abc import Callable
+"""Each doubt appears where it should, and a run without any has none."""
+
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from neuronc.bench.caveats import find_caveats
-from neuronc.bench.engine_protocol import StepLike
-from neuronc.bench.environment import Environment
-from neuronc.bench.timeline import Timeline
-from neuronc.bench.workload import Workload
-from tests.unit.bench.fake_engine import make_record, make_step
+from neuronc.bench.caveats import busy_machine, find_caveats
+from neuronc.bench.run import Measured
+from neuronc.bench.settings import Settings
+from tests.unit.bench.fake_engine import FakeBench, lengths
 
-Find = Callable[..., tuple[str, ...]]
-
-WORKLOAD = Workload(num_requests=100, concurrency=2)
-QUIET: dict[str, object] = {"load_average_1min": 0.5, "threads_visible": 2}
+CALM = Settings(modes=("throughput",), workload=lengths(3, 3), num_requests=100)
 
 
-@pytest.fixture
-def find() -> Find:
-    """Caveats of a run without any, except for what the arguments change."""
-    steps = tuple(make_step("decode", 10 * i, 10 * i + 5, active_slots=2) for i in range(8))
-    calm = Timeline(requests=tuple(make_record(0, 1, 2) for _ in range(100)), steps=steps)
-
-    def call(
-        *,
-        workload: Workload = WORKLOAD,
-        environment: Environment = QUIET,
-        warm_steps: tuple[StepLike, ...] = steps,
-        **timeline: Any,
-    ) -> tuple[str, ...]:
-        changed = replace(calm, **timeline)
-        return find_caveats(changed, workload, 2, environment, warm_steps)
-
-    return call
+def measure(settings: Settings = CALM, **session: Any) -> Measured:
+    return FakeBench().measure(settings, **session)
 
 
-def test_calm_run_has_no_caveats(find: Find) -> None:
-    assert find() == ()
+def find(measured: Measured, *, verified: bool = True) -> tuple[str, ...]:
+    with_reference = replace(measured, tokens=replace(measured.tokens, tokens_with_reference=1))
+    return find_caveats(with_reference, batch_size=2, verified=verified)
 
 
-def test_busy_machine_is_named(find: Find) -> None:
-    (caveat,) = find(environment=QUIET | {"load_average_1min": 2.1})
-    assert "load average 2.1 on 2 threads" in caveat
+def test_calm_run_has_no_caveats() -> None:
+    assert find(measure()) == ()
 
 
-def test_program_first_run_inside_the_timed_run_is_named(find: Find) -> None:
-    (caveat,) = find(warm_steps=())
-    assert "decode program of bucket 32" in caveat
+def test_few_requests_make_p99_doubtful() -> None:
+    (caveat,) = find(measure(replace(CALM, num_requests=99)))
+    assert "rests on 297 of them" in caveat
+    assert "--requests" in caveat
 
 
-def test_first_step_far_slower_than_the_rest_is_named(find: Find) -> None:
-    steps = (
-        make_step("decode", 0, 20, active_slots=2),
-        *(make_step("decode", 30, 35, active_slots=2),) * 4,
-    )
-    (caveat,) = find(steps=steps)
-    assert "took 20.0 ms, the median of the others is 5.0 ms" in caveat
+def test_repeats_that_ended_too_early_are_told() -> None:
+    (caveat,) = find(measure(replace(CALM, repeats=1, num_requests=300)))
+    assert caveat.startswith("throughput: the most repeats allowed, 1")
+    assert "--time-budget" in caveat
 
 
-def test_too_few_samples_for_p99_are_named(find: Find) -> None:
-    (caveat,) = find(requests=(make_record(0, 1, 2),) * 99)
-    assert "rests on 99 samples" in caveat
+def test_slots_that_stay_idle_are_told() -> None:
+    (caveat,) = find(replace_batch(measure()))
+    assert "of 2 slots were busy" in caveat
 
 
-def test_single_new_token_leaves_gaps_undefined(find: Find) -> None:
-    (caveat,) = find(workload=replace(WORKLOAD, new_tokens=1))
-    assert "tpot_ms and itl_ms are null" in caveat
+def replace_batch(measured: Measured) -> Measured:
+    """As if the artifact had four times the slots."""
+    for found in measured.runs:
+        for summary in found.summaries:
+            busy = summary.metrics["occupancy"]
+            assert busy is not None
+            summary.metrics["occupancy"] = busy / 4
+    return measured
 
 
-def test_concurrency_below_the_batch_size_is_named(find: Find) -> None:
-    steps = (make_step("decode", 0, 5, active_slots=1),) * 4
-    (caveat,) = find(steps=steps, workload=replace(WORKLOAD, concurrency=1))
-    assert "on average 1.0 of 2 slots" in caveat
-    assert caveat.endswith("try --concurrency 2")
+def test_requests_that_failed_are_told() -> None:
+    found = find(measure(replace(CALM, num_requests=400, run_limit_s=2.0)))
+    assert any("were not done when their run ended" in caveat for caveat in found)
 
 
-def test_slots_left_idle_by_a_short_run_are_named(find: Find) -> None:
-    (caveat,) = find(steps=(make_step("decode", 0, 5, active_slots=1),) * 4)
-    assert caveat.endswith("try --requests 16 or more")
+def test_one_new_token_leaves_metrics_undefined() -> None:
+    found = find(measure(replace(CALM, workload=lengths(3, 1))))
+    assert any("tpot_ms and itl_ms are null" in caveat for caveat in found)
 
 
-def test_concurrency_above_the_batch_size_is_named(find: Find) -> None:
-    (caveat,) = find(workload=replace(WORKLOAD, concurrency=3))
-    assert "3 requests in flight share 2 slots" in caveat
+def test_unverified_artifact_is_told() -> None:
+    (caveat,) = find(measure(), verified=False)
+    assert "unverified" in caveat
 
 
-def test_rate_the_artifact_cannot_follow_is_named(find: Find) -> None:
-    workload = replace(WORKLOAD, concurrency=None, rate=50.0)
-    late = tuple(make_record(i, 10 * i + 10, 10 * i + 11) for i in range(100))
-    (caveat,) = find(workload=workload, requests=late)
-    assert "91 requests waited for their first token" in caveat
-    in_time = tuple(make_record(i, i + 1, i + 2) for i in range(100))
-    assert find(workload=workload, requests=in_time) == ()
+def test_tokens_without_a_record_are_told() -> None:
+    (caveat,) = find_caveats(measure(), batch_size=2, verified=True)
+    assert "no token was compared with the original model's" in caveat
+
+
+@pytest.mark.parametrize(("load", "busy"), [(2.0, False), (2.1, True), (None, False)])
+def test_busy_machine_is_told(load: float | None, busy: bool) -> None:
+    found = list(busy_machine({"load_average_1min": load, "threads_visible": 2}))
+    assert len(found) == busy

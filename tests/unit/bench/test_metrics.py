@@ -1,10 +1,11 @@
+"""Every definition on timelines made by hand."""
+
 from dataclasses import replace
 
 import pytest
 
 from neuronc.bench import metrics
-from neuronc.bench.timeline import Timeline
-from tests.unit.bench.fake_engine import make_record, make_step
+from tests.unit.bench.fake_engine import MS, make_record, make_step, make_timeline
 
 
 def test_latencies_of_one_request() -> None:
@@ -13,11 +14,13 @@ def test_latencies_of_one_request() -> None:
     assert metrics.tpot_ms(request) == 20
     assert metrics.itl_ms(request) == (10, 30)
     assert metrics.e2e_ms(request) == 70
+    assert metrics.norm_ms(request) == pytest.approx(70 / 3)
 
 
-def test_latency_counts_from_the_start_and_not_from_a_late_submit() -> None:
-    request = replace(make_record(100, 130, 140), submit_ns=120_000_000)
+def test_latency_counts_from_the_schedule_and_from_a_late_send_beside_it() -> None:
+    request = make_record(100, 130, 140, send_ms=120)
     assert (metrics.ttft_ms(request), metrics.e2e_ms(request)) == (30, 40)
+    assert metrics.ttft_send_ms(request) == 10
 
 
 def test_one_token_has_a_first_token_but_no_time_per_token() -> None:
@@ -25,43 +28,70 @@ def test_one_token_has_a_first_token_but_no_time_per_token() -> None:
     assert (metrics.ttft_ms(request), metrics.e2e_ms(request)) == (30, 30)
     assert metrics.tpot_ms(request) is None
     assert metrics.itl_ms(request) == ()
+    assert metrics.SAMPLES["tpot_ms"](make_timeline(request)) == ()
 
 
-def test_no_token_is_undefined_and_not_zero() -> None:
-    request = make_record(100)
-    assert metrics.ttft_ms(request) is None
-    assert metrics.e2e_ms(request) is None
-    assert metrics.output_tokens_per_s(Timeline(requests=(request,), steps=())) is None
+@pytest.mark.parametrize("name", sorted(metrics.SAMPLES))
+def test_request_that_failed_has_no_latency_and_is_no_zero(name: str) -> None:
+    failed = make_record(100, 130, 140, finish="failed")
+    timeline = make_timeline(failed, steps=(make_step("prefill", 110, 130),))
+    assert metrics.SAMPLES[name](timeline) == ()
+    assert timeline.num_failed == 1
 
 
-def test_throughput_runs_from_first_start_to_last_token() -> None:
+def test_throughput_runs_from_the_first_schedule_to_the_last_token() -> None:
     first = make_record(100, 200, 300, prompt_tokens=10)
-    last = make_record(150, 350, 600, prompt_tokens=20)
-    timeline = Timeline(requests=(last, first), steps=())
+    last = make_record(150, 350, 600, prompt_tokens=20, request_id="last")
+    timeline = make_timeline(last, first)
     assert metrics.duration_s(timeline) == 0.5
-    assert metrics.output_tokens_per_s(timeline) == 8
-    assert metrics.input_tokens_per_s(timeline) == 60
+    assert metrics.output_tokens_per_s(timeline) == 8  # no prompt token is in it
     assert metrics.total_tokens_per_s(timeline) == 68
     assert metrics.requests_per_s(timeline) == 4
 
 
-def test_rates_are_undefined_when_no_time_passed() -> None:
-    timeline = Timeline(requests=(make_record(100, 100),), steps=())
-    assert metrics.requests_per_s(timeline) is None
+def test_tokens_of_a_failed_request_came_but_it_did_not_finish() -> None:
+    done = make_record(0, 100, 200)
+    failed = make_record(0, 150, request_id="failed", finish="failed")
+    timeline = make_timeline(done, failed, end_ns=500 * MS)
+    assert metrics.duration_s(timeline) == 0.5  # up to where the run was ended
+    assert metrics.output_tokens_per_s(timeline) == 6
+    assert metrics.requests_per_s(timeline) == 2
 
 
-def test_step_times_are_kept_apart_by_phase_and_bucket() -> None:
+def test_rates_are_undefined_when_no_time_passed_or_no_token_came() -> None:
+    assert metrics.requests_per_s(make_timeline(make_record(100, 100))) is None
+    nothing = make_timeline(make_record(100, finish="failed"), end_ns=900 * MS)
+    assert metrics.output_tokens_per_s(nothing) is None
+
+
+def test_queue_ends_where_the_first_program_of_the_request_begins() -> None:
     steps = (
-        make_step("prefill", 0, 40, bucket=128),
-        make_step("decode", 41, 46),
-        make_step("prefill", 47, 57, bucket=32),
-        make_step("decode", 58, 64),
+        make_step("prefill", 130, 150),
+        make_step("prefill", 150, 170),
+        make_step("decode", 171, 180),
     )
-    timeline = Timeline(requests=(), steps=steps)
-    assert metrics.decode_step_ms(timeline) == (5, 6)
-    assert metrics.prefill_step_ms(timeline) == (40, 10)
-    assert metrics.step_ms_by_bucket(timeline, "prefill") == {32: (10,), 128: (40,)}
-    assert list(metrics.step_ms_by_bucket(timeline, "prefill")) == [32, 128]
+    timeline = make_timeline(make_record(100, 170, 180), steps=steps)
+    assert metrics.queue_ms(timeline) == (30,)
+    assert metrics.prefill_ms(timeline) == (40,)
+
+
+def test_waste_and_use_of_what_was_computed() -> None:
+    steps = (
+        make_step("prefill", 0, 10, bucket=16, num_tokens=12),
+        make_step("decode", 10, 20, request_ids=("a", "b"), num_tokens=2),
+        make_step("decode", 20, 50, request_ids=("a",), num_tokens=1),
+    )
+    timeline = make_timeline(steps=steps, batch_size=2)
+    assert metrics.pad_waste(timeline) == pytest.approx(4 / 16)
+    assert metrics.occupancy(timeline) == pytest.approx((2 * 10 + 1 * 30) / (2 * 40))
+    assert metrics.useful(timeline) == pytest.approx((12 + 2 + 1) / (16 + 2 + 2))
+
+
+def test_nothing_ran_so_shares_are_undefined() -> None:
+    empty = make_timeline()
+    assert (metrics.pad_waste(empty), metrics.occupancy(empty), metrics.useful(empty)) == (
+        None,
+    ) * 3
 
 
 def test_host_gap_leaves_out_waits_for_an_arrival() -> None:
@@ -70,12 +100,28 @@ def test_host_gap_leaves_out_waits_for_an_arrival() -> None:
         make_step("decode", 12, 20),
         make_step("prefill", 500, 510),
     )
-    assert metrics.host_gap_ms(Timeline(requests=(), steps=steps)) == (2, 480)
-    waited = Timeline(requests=(), steps=steps, idle_before=frozenset({0, 2}))
+    assert metrics.host_gap_ms(make_timeline(steps=steps)) == (2, 480)
+    waited = make_timeline(steps=steps, idle_before=frozenset({0, 2}))
     assert metrics.host_gap_ms(waited) == (2,)
 
 
-@pytest.mark.parametrize("name", ["ttft_ms", "tpot_ms", "itl_ms", "e2e_ms", "host_gap_ms"])
-def test_definition_is_one_line_formula(name: str) -> None:
-    assert " - " in metrics.DEFINITIONS[name]
+def test_a_gap_is_stalled_if_another_prefill_began_in_it() -> None:
+    steps = (
+        make_step("prefill", 0, 10),
+        make_step("decode", 11, 16),
+        make_step("prefill", 17, 37, request_ids=("other",)),
+        make_step("decode", 38, 43),
+        make_step("decode", 44, 49),
+    )
+    timeline = make_timeline(make_record(0, 10, 16, 43, 49), steps=steps)
+    assert metrics.stalled_itl_ms(timeline) == (27,)
+
+
+@pytest.mark.parametrize("name", [*metrics.SAMPLES, *metrics.SCALARS])
+def test_every_metric_is_defined_in_one_line(name: str) -> None:
+    assert metrics.DEFINITIONS[name]
     assert "\n" not in metrics.DEFINITIONS[name]
+
+
+def test_a_record_without_a_send_has_no_latency_from_it() -> None:
+    assert metrics.ttft_send_ms(replace(make_record(0, 5), send_ns=None)) is None

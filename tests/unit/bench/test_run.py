@@ -1,3 +1,5 @@
+"""Whole measurements on an engine whose clock only moves when told."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -5,13 +7,18 @@ import pytest
 
 from neuronc.bench import metrics
 from neuronc.bench.drive import PerfClock
-from neuronc.bench.workload import Workload, make_requests
-from neuronc.errors import BenchmarkError, HostMemoryError, PlanError
-from tests.unit.bench.fake_engine import FakeBench, FakeToken
+from neuronc.bench.modes.runs import RunSet
+from neuronc.bench.reference import KnownSequence
+from neuronc.bench.run import Measured
+from neuronc.bench.settings import Settings
+from neuronc.bench.workload.arrivals import Arrival
+from neuronc.errors import BenchmarkError, HostMemoryError, InputError, PlanError
+from tests.unit.bench.fake_engine import MS, FakeBench, FakeToken, lengths
 
 Tokens = tuple[FakeToken, ...]
 
-ONE_BY_ONE = Workload(prompt_tokens=3, new_tokens=3, num_requests=2, concurrency=1)
+ONE_BY_ONE = Settings(modes=("latency",), workload=lengths(3, 3), num_requests=2)
+OPEN_LOOP = Settings(modes=("serve",), workload=lengths(3, 3), num_requests=20, rates=(40.0,))
 
 
 @pytest.fixture
@@ -19,17 +26,21 @@ def fake_bench() -> FakeBench:
     return FakeBench()
 
 
-def test_closed_loop_timeline_has_the_times_of_the_engine(fake_bench: FakeBench) -> None:
+def by_mode(measured: Measured) -> dict[str, RunSet]:
+    return {found.mode.mode: found for found in measured.runs}
+
+
+def test_one_at_a_time_has_the_times_of_the_engine(fake_bench: FakeBench) -> None:
     # host 1 + prefill 10, then host 1 + decode 5 for each further token
-    report = fake_bench.run(ONE_BY_ONE)
-    for request in report.timeline.requests:
+    timeline = fake_bench.run(ONE_BY_ONE)
+    for request in timeline.requests:
         assert metrics.ttft_ms(request) == 11
         assert metrics.itl_ms(request) == (6, 6)
         assert metrics.e2e_ms(request) == 23
-    assert metrics.host_gap_ms(report.timeline) == (1,) * 5
-    assert metrics.prefill_step_ms(report.timeline) == (10, 10)
-    assert metrics.decode_step_ms(report.timeline) == (5,) * 4
-    assert metrics.output_tokens_per_s(report.timeline) == pytest.approx(6 / 0.046)
+        assert request.token_ids == (0, 1, 2)
+    assert metrics.host_gap_ms(timeline) == (1,) * 5
+    assert metrics.output_tokens_per_s(timeline) == pytest.approx(6 / 0.046)
+    assert len(timeline.usage) == len(timeline.steps) + 1
 
 
 def test_real_clock_sleeps_at_least_as_long_as_asked() -> None:
@@ -39,31 +50,31 @@ def test_real_clock_sleeps_at_least_as_long_as_asked() -> None:
     assert clock.now_ns() - before_ns >= 2_000_000
 
 
-def test_closed_loop_keeps_the_concurrency_and_starts_the_clock_at_submit(
-    fake_bench: FakeBench,
-) -> None:
-    report = fake_bench.run(replace(ONE_BY_ONE, num_requests=5, concurrency=2))
-    requests = report.timeline.requests
+def test_closed_loop_keeps_the_concurrency_and_schedules_at_the_send(fake_bench: FakeBench) -> None:
+    settings = replace(ONE_BY_ONE, modes=("serve",), num_requests=5, concurrencies=(2,))
+    requests = fake_bench.run(settings).requests
     assert len(requests) == 5
     for request in requests:
         others = [r for r in requests if r is not request]
-        running = sum(r.submit_ns <= request.submit_ns < r.token_times_ns[-1] for r in others)
+        assert request.send_ns == request.sched_ns
+        running = sum(r.sched_ns <= request.sched_ns < r.token_times_ns[-1] for r in others)
         assert running <= 1
-    assert max(step.active_slots for step in report.timeline.steps) == 2
 
 
-def test_default_concurrency_is_the_batch_size(fake_bench: FakeBench) -> None:
-    report = fake_bench.run(replace(ONE_BY_ONE, concurrency=None), batch_size=2)
-    assert report.workload.concurrency == 2
+def test_throughput_sends_everything_at_once_and_counts_the_wait(fake_bench: FakeBench) -> None:
+    settings = replace(ONE_BY_ONE, modes=("throughput",), num_requests=5)
+    timeline = fake_bench.run(settings, batch_size=2)
+    assert {request.sched_ns for request in timeline.requests} == {timeline.begin_ns}
+    assert max(len(step.slots) for step in timeline.steps) == 2
+    assert metrics.queue_ms(timeline)[-1] > metrics.queue_ms(timeline)[0]
 
 
 def test_open_loop_latency_counts_from_the_scheduled_arrival(fake_bench: FakeBench) -> None:
-    workload = replace(ONE_BY_ONE, num_requests=20, concurrency=None, rate=40.0)
-    requests = fake_bench.run(workload).timeline.requests
-    arrivals_s = [r.arrival_s for r in make_requests(workload, 50)]
-    offsets_s = [(r.start_ns - requests[0].start_ns) / 1e9 for r in requests]
+    timeline = fake_bench.run(OPEN_LOOP)
+    arrivals_s = Arrival(1.0).times_s(20, 40.0, seed=0)
+    offsets_s = [(r.sched_ns - timeline.begin_ns) / 1e9 for r in timeline.requests]
     assert offsets_s == pytest.approx(arrivals_s)
-    delays_ms = [(r.submit_ns - r.start_ns) / 1e6 for r in requests]
+    delays_ms = [((r.send_ns or 0) - r.sched_ns) / MS for r in timeline.requests]
     assert max(delays_ms) > 1, "no request came while a step ran: the test shows nothing"
     assert min(delays_ms) >= 0
     assert max(delays_ms) <= 11, "a request waits for the running step only: prefill and its host"
@@ -72,11 +83,21 @@ def test_open_loop_latency_counts_from_the_scheduled_arrival(fake_bench: FakeBen
 def test_open_loop_waits_for_arrivals_and_leaves_the_wait_out_of_the_gaps(
     fake_bench: FakeBench,
 ) -> None:
-    workload = replace(ONE_BY_ONE, num_requests=4, concurrency=None, rate=0.5)
-    report = fake_bench.run(workload)
-    assert sum(fake_bench.engine.clock.slept_s) > 1
-    assert len(report.timeline.idle_before) == 3
-    assert set(metrics.host_gap_ms(report.timeline)) == {1.0}
+    timeline = fake_bench.run(replace(OPEN_LOOP, num_requests=4, rates=(0.5,)))
+    assert sum(fake_bench.clock.slept_s) > 1
+    assert len(timeline.idle_before) == 3
+    assert set(metrics.host_gap_ms(timeline)) == {1.0}
+
+
+def test_what_is_not_done_at_the_limit_has_failed(fake_bench: FakeBench) -> None:
+    settings = replace(OPEN_LOOP, rates=(1000.0,), run_limit_s=0.1)
+    timeline = fake_bench.run(settings)
+    assert len(timeline.requests) == 20, "what the schedule had is in the report"
+    assert 0 < timeline.num_failed < 20
+    assert all(len(r.token_times_ns) == 3 for r in timeline.done)
+    assert timeline.end_ns - timeline.begin_ns >= 100 * MS
+    closed = replace(ONE_BY_ONE, num_requests=20, run_limit_s=0.1)
+    assert len(fake_bench.run(closed).requests) < 20, "nothing had scheduled the others"
 
 
 @pytest.mark.parametrize(
@@ -85,43 +106,93 @@ def test_open_loop_waits_for_arrivals_and_leaves_the_wait_out_of_the_gaps(
 def test_every_program_is_warm_before_the_clock_starts(
     fake_bench: FakeBench, prefill_buckets: tuple[int, ...], decode_buckets: tuple[int, ...]
 ) -> None:
-    report = fake_bench.run(
-        replace(ONE_BY_ONE, warmup_requests=0),
+    measured = fake_bench.measure(
+        replace(ONE_BY_ONE, repeats=1),
         prefill_buckets=prefill_buckets,
         decode_buckets=decode_buckets,
     )
-    warm_steps = fake_bench.steps[: -len(report.timeline.steps)]
     programs = [("prefill", b) for b in prefill_buckets] + [("decode", b) for b in decode_buckets]
-    assert {(step.phase, step.bucket) for step in warm_steps} == set(programs)
+    assert set(fake_bench.session.calls) == set(programs)
+    assert set(measured.warmth.first_call_ms) == {f"{p}/{b}" for p, b in programs}
+    assert all(len(calls) >= 3 for calls in measured.warmth.calls_ms.values())
 
 
-def test_warmup_requests_have_the_workloads_shape_and_are_not_reported(
-    fake_bench: FakeBench,
-) -> None:
-    few, many = (
-        len(fake_bench.run(replace(ONE_BY_ONE, warmup_requests=n)).timeline.requests)
-        for n in (0, 3)
-    )
-    assert few == many == 2
-    shapes = [(len(r.prompt_ids), r.max_new_tokens) for r in fake_bench.engine.seen]
-    assert shapes[-5:] == [(3, 3)] * 5
+def test_steps_time_every_cell_in_rounds_of_random_order(fake_bench: FakeBench) -> None:
+    settings = Settings(modes=("steps",), time_budget_s=0.001)
+    measured = fake_bench.measure(settings, batch_size=4)
+    names = [(c.cell.step_class, c.cell.active_slots) for c in measured.cells]
+    assert names == [
+        ("prefill/4", 1), ("prefill/16", 1),
+        ("decode/32", 1), ("decode/32", 2), ("decode/32", 4),
+        ("decode/64", 1), ("decode/64", 2), ("decode/64", 4),
+    ]  # fmt: skip
+    assert {len(c.calls_ms) for c in measured.cells} == {5}
+    rounds = fake_bench.session.calls[-40:]
+    assert len({tuple(rounds[8 * i : 8 * i + 8]) for i in range(5)}) > 1
 
 
-def test_prompts_avoid_the_forbidden_ids_in_warmup_too(fake_bench: FakeBench) -> None:
+def test_every_run_has_an_engine_of_its_own_and_modes_take_turns(fake_bench: FakeBench) -> None:
+    settings = replace(ONE_BY_ONE, modes=("latency", "throughput"), repeats=4)
+    found = by_mode(fake_bench.measure(settings))
+    assert [len(runs.timelines) for runs in found.values()] == [4, 4]
+    assert len(fake_bench.engines) == 8
+    begins = sorted((t.begin_ns, mode) for mode, runs in found.items() for t in runs.timelines)
+    order = [mode for _, mode in begins]
+    for block in range(4):
+        assert set(order[2 * block : 2 * block + 2]) == {"latency", "throughput"}
+
+
+def test_repeats_end_when_the_numbers_are_known(fake_bench: FakeBench) -> None:
+    (found,) = fake_bench.measure(ONE_BY_ONE).runs  # a clock without noise
+    assert len(found.timelines) == 3
+    assert found.decision is not None
+    assert found.decision.converged
+
+
+def test_sweep_measures_every_load(fake_bench: FakeBench) -> None:
+    settings = replace(ONE_BY_ONE, modes=("sweep",), concurrencies=(1, 2, 4), repeats=1)
+    loads = [found.mode.load.concurrency for found in fake_bench.measure(settings).runs]
+    assert loads == [1, 2, 4]
+
+
+def test_requests_fit_the_time_there_is(fake_bench: FakeBench) -> None:
+    settings = replace(ONE_BY_ONE, num_requests=None, repeats=1)
+    (plenty,) = fake_bench.measure(settings).runs
+    assert len(plenty.mode.requests) == 16
+    (hardly,) = fake_bench.measure(replace(settings, time_budget_s=1e-9)).runs
+    assert len(hardly.mode.requests) == 2
+
+
+def test_prompts_avoid_the_forbidden_ids(fake_bench: FakeBench) -> None:
     fake_bench.run(ONE_BY_ONE, vocab_size=4)
-    assert {token for r in fake_bench.engine.seen for token in r.prompt_ids} == {2, 3}
+    (engine,) = fake_bench.engines
+    assert {token for r in engine.seen for token in r.prompt_ids} == {2, 3}
 
 
 def test_smallest_possible_artifact_is_measured(fake_bench: FakeBench) -> None:
-    workload = Workload(prompt_tokens=1, new_tokens=1, num_requests=1)
-    report = fake_bench.run(workload, max_length=2, prefill_buckets=(2,), decode_buckets=(2,))
-    assert len(report.timeline.requests[0].token_times_ns) == 1
+    settings = replace(ONE_BY_ONE, workload=lengths(1, 1), num_requests=1)
+    timeline = fake_bench.run(settings, max_length=2, prefill_buckets=(2,), decode_buckets=(2,))
+    assert len(timeline.requests[0].token_times_ns) == 1
 
 
 def test_workload_that_does_not_fit_is_refused_before_any_step(fake_bench: FakeBench) -> None:
-    with pytest.raises(PlanError, match="max_length=5"):
+    with pytest.raises(PlanError, match="max_length of 5"):
         fake_bench.run(ONE_BY_ONE, max_length=5)
-    assert not hasattr(fake_bench, "engine")
+    assert fake_bench.engines == []
+    assert fake_bench.session.calls == []
+
+
+def test_end_of_sequence_ends_an_answer_only_if_asked(fake_bench: FakeBench) -> None:
+    def stop(tokens: Tokens) -> Tokens:
+        engine = fake_bench.engines[-1]
+        engine.slots.clear()
+        engine.numbers.clear()
+        return tuple(replace(t, finish_reason="stop") for t in tokens)
+
+    with pytest.raises(BenchmarkError, match="finish reason 'stop'"):
+        fake_bench.run(ONE_BY_ONE, stop)
+    heeding = replace(ONE_BY_ONE, workload=lengths(3, 3, ignore_eos=False))
+    assert {r.finish for r in fake_bench.run(heeding, stop).requests} == {"stop"}
 
 
 @pytest.mark.parametrize(
@@ -147,9 +218,8 @@ def test_wrong_token_makes_the_run_invalid(
 
 
 def test_engine_that_stops_short_makes_the_run_invalid(fake_bench: FakeBench) -> None:
-    with pytest.raises(BenchmarkError, match="still short of tokens") as caught:
+    with pytest.raises(BenchmarkError, match="still short of tokens"):
         fake_bench.run(ONE_BY_ONE, lambda tokens: tokens[:0])
-    assert caught.value.exit_code == 15
 
 
 def test_token_after_the_end_makes_the_run_invalid(fake_bench: FakeBench) -> None:
@@ -159,20 +229,49 @@ def test_token_after_the_end_makes_the_run_invalid(fake_bench: FakeBench) -> Non
         )
 
 
-def test_engine_exception_makes_the_run_invalid_and_is_named(fake_bench: FakeBench) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("device lost"), BenchmarkError),
+        (InputError("the model's logits are not finite: nan for token 3"), BenchmarkError),
+        (HostMemoryError("a rank was killed"), HostMemoryError),  # has a way out of its own
+    ],
+)
+def test_engine_that_fails_makes_the_run_invalid_and_is_named(
+    fake_bench: FakeBench, error: Exception, raised: type[Exception]
+) -> None:
     def fail(tokens: Tokens) -> Tokens:
-        error = "device lost"
-        raise RuntimeError(error)
+        raise error
 
-    with pytest.raises(BenchmarkError, match="RuntimeError: device lost") as caught:
+    with pytest.raises(raised, match=str(error)):
         fake_bench.run(ONE_BY_ONE, fail)
-    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_error_that_has_its_own_way_out_keeps_its_exit_code(fake_bench: FakeBench) -> None:
-    def fail(tokens: Tokens) -> Tokens:
-        error = "a rank was killed"
-        raise HostMemoryError(error)
+def test_tokens_that_change_between_runs_are_found(fake_bench: FakeBench) -> None:
+    def drift(tokens: Tokens) -> Tokens:
+        changed = len(fake_bench.engines) == 3
+        return tuple(replace(t, token_id=t.token_id + changed) for t in tokens)
 
-    with pytest.raises(HostMemoryError):
-        fake_bench.run(ONE_BY_ONE, fail)
+    settings = replace(ONE_BY_ONE, repeats=3)
+    one_program = fake_bench.measure(settings, drift, decode_buckets=(64,))
+    assert len(one_program.tokens.problems) == 2
+    assert "request-0: token 0 is 1, another run's 0" in one_program.tokens.problems[0]
+    fake_bench.engines.clear()
+    several = fake_bench.measure(settings, drift).tokens
+    assert (several.problems, several.tokens_not_repeated) == ([], 2)
+
+
+def test_tokens_of_known_prompts_are_compared_with_the_record(fake_bench: FakeBench) -> None:
+    right = KnownSequence(
+        tokens=(5, 6, 7, 0, 1, 2),
+        prompt_tokens=3,
+        next_tokens=(6, 7, 0, 1, 2),
+        near_ties=frozenset(),
+    )
+    measured = fake_bench.measure(replace(ONE_BY_ONE, repeats=1), known=(right,))
+    assert measured.tokens.problems == []
+    assert measured.tokens.tokens_with_reference == 3
+    assert measured.tokens.tokens_checked == 6
+    wrong = replace(right, next_tokens=(6, 7, 0, 9, 2))
+    measured = fake_bench.measure(replace(ONE_BY_ONE, repeats=1), known=(wrong,))
+    assert measured.tokens.problems == ["request-0: token 1 is 1, the original model's 9"]

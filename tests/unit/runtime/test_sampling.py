@@ -213,7 +213,9 @@ def test_values_at_the_edges_are_accepted() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
 @pytest.mark.parametrize("special", [[], [0.0, -0.0], [-np.nan], [np.nan], [-np.inf], [np.inf]])
-def test_greedy_in_every_dtype_is_the_first_of_the_largest(dtype: Any, special: list[float]) -> None:
+def test_greedy_in_every_dtype_is_the_first_of_the_largest(
+    dtype: Any, special: list[float]
+) -> None:
     rng = np.random.default_rng(7)
     for _ in range(50):
         pool = rng.standard_normal(6).tolist() if special[:1] != [0.0] else [-1.0]

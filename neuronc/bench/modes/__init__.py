@@ -1,0 +1,1 @@
+"""What can be measured: single programs, and whole runs of requests."""

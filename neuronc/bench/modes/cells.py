@@ -1,0 +1,99 @@
+"""One program at a time, without an engine: each prefill bucket full, each decode bucket at its end."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from neuronc.bench.engine_protocol import Phase, SessionLike
+from neuronc.bench.workload.streams import named_stream
+
+WARM_WITHIN, WARM_CALLS, MOST_WARM_CALLS = 0.1, 3, 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A program and what is asked of it.
+
+    Attributes:
+        active_slots: Slots with a sequence; 1 for prefill, which takes one.
+        context: Tokens that each sequence has afterwards.
+        tokens: Processed for requests in one call.
+    """
+
+    phase: Phase
+    bucket: int
+    active_slots: int
+    context: int
+    tokens: int
+
+    @property
+    def step_class(self) -> str:
+        """As `neuronc.bench.metrics.step_class`."""
+        return f"{self.phase}/{self.bucket}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Warmth:
+    """How warming up went: milliseconds of every call of each class, the first one first."""
+
+    calls_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def first_call_ms(self) -> dict[str, float]:
+        """The first call of each class, which may load or page in what the program needs."""
+        return {name: calls[0] for name, calls in self.calls_ms.items()}
+
+    def step_ms(self, phase: Phase, bucket: int) -> float:
+        """What a warm call of the class takes, for planning."""
+        return min(self.calls_ms[f"{phase}/{bucket}"][1:])
+
+
+def list_cells(session: SessionLike) -> tuple[Cell, ...]:
+    """Every prefill bucket, then every decode bucket with one, half and all slots in use."""
+    prefill = [
+        Cell(phase="prefill", bucket=bucket, active_slots=1, context=bucket, tokens=bucket)
+        for bucket in session.prefill_buckets
+    ]
+    slots = sorted({1, max(1, session.batch_size // 2), session.batch_size})
+    decode = [
+        Cell(phase="decode", bucket=bucket, active_slots=active, context=bucket, tokens=active)
+        for bucket in session.decode_buckets
+        for active in slots
+    ]
+    return (*prefill, *decode)
+
+
+def call_ms(session: SessionLike, cell: Cell, allowed: np.ndarray) -> float:
+    """Run ``cell`` once with random tokens of ``allowed``; milliseconds until the logits are here."""
+    rng = named_stream(cell.active_slots, cell.step_class)
+    if cell.phase == "prefill":
+        token_ids = rng.choice(allowed, size=cell.bucket).tolist()
+        begin_ns = time.perf_counter_ns()
+        session.prefill(0, token_ids)
+    else:
+        tokens = np.zeros(session.batch_size, dtype=np.int32)
+        positions = np.zeros(session.batch_size, dtype=np.int32)
+        tokens[: cell.active_slots] = rng.choice(allowed, size=cell.active_slots)
+        positions[: cell.active_slots] = cell.context - 1
+        begin_ns = time.perf_counter_ns()
+        session.decode(tokens, positions, bucket=cell.bucket)
+    return (time.perf_counter_ns() - begin_ns) / 1e6
+
+
+def warm_up(session: SessionLike, allowed: np.ndarray) -> Warmth:
+    """Call every program until three calls are within a tenth of each other, or ten times."""
+    warmth: dict[str, list[float]] = {}
+    classes = {cell.step_class: cell for cell in list_cells(session)}  # decode: with all slots
+    for name, cell in classes.items():
+        calls = warmth.setdefault(name, [])
+        while not _is_warm(calls):
+            calls.append(call_ms(session, cell, allowed))
+    return Warmth(calls_ms=warmth)
+
+
+def _is_warm(calls: Sequence[float]) -> bool:
+    last = calls[-WARM_CALLS:]
+    steady = len(last) == WARM_CALLS and max(last) - min(last) <= WARM_WITHIN * min(last)
+    return steady or len(calls) >= MOST_WARM_CALLS

@@ -1,0 +1,127 @@
+"""Which runs to make, and how many requests each of them fits into the time there is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuronc.bench.engine_protocol import SessionLike
+from neuronc.bench.modes.cells import Warmth
+from neuronc.bench.modes.runs import RunMode
+from neuronc.bench.reference import KnownSequence
+from neuronc.bench.settings import Mode, Settings
+from neuronc.bench.workload.load import Load
+from neuronc.bench.workload.requests import make_requests
+from neuronc.bench.workload.shapes import RequestShape
+from neuronc.bench.workload.workload import Trace
+
+MIN_REPEATS = 3
+MOST_ALONE = 16
+"""Requests of a run that makes one at a time."""
+MOST_PER_SLOT = 8
+"""Requests of any other run, for each slot."""
+
+Shapes = Sequence[RequestShape]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """What planning has to know.
+
+    Attributes:
+        allowed: Ids that prompts may hold.
+        known: Prompts whose successors are on record; the first requests take theirs from them.
+        budget_s: For all runs and their repeats together.
+    """
+
+    session: SessionLike
+    settings: Settings
+    warmth: Warmth
+    allowed: np.ndarray
+    known: Sequence[KnownSequence]
+    budget_s: float
+
+    def modes(self) -> list[RunMode]:
+        """Every run that the settings ask for, one for each point of a sweep.
+
+        Raises:
+            PlanError: a request does not fit the artifact.
+        """
+        loads = [
+            (mode, load)
+            for mode in self.settings.modes
+            if mode != "steps"
+            for load in self._loads(mode)
+        ]
+        return [self._mode(mode, load, self.budget_s / len(loads)) for mode, load in loads]
+
+    def _loads(self, mode: Mode) -> list[Load]:
+        settings, slots = self.settings, self.session.batch_size
+        if mode == "latency":
+            return [Load(concurrency=1)]
+        if mode == "throughput":
+            return [Load()]
+        if settings.rates:
+            return [Load(rate=rate, arrival=settings.arrival) for rate in sorted(settings.rates)]
+        if settings.arrival is None:
+            return [Load(arrival=None)]
+        several = sorted({1, max(1, slots // 2), slots, 2 * slots, 4 * slots})
+        default = several if mode == "sweep" else [slots]
+        return [Load(concurrency=n) for n in sorted(settings.concurrencies or default)]
+
+    def _mode(self, mode: Mode, load: Load, budget_s: float) -> RunMode:
+        shapes = self._shapes(load, budget_s)
+        known = [sequence.prompt for sequence in self.known]
+        return RunMode(
+            mode=mode,
+            load=load,
+            requests=make_requests(self.settings.workload, load, shapes, self.allowed, known=known),
+            limit_s=self.settings.run_limit_s,
+        )
+
+    def _shapes(self, load: Load, budget_s: float) -> Shapes:
+        workload, asked = self.settings.workload, self.settings.num_requests
+        longest = self.session.max_length
+        if asked is not None:
+            return workload.shapes(asked, max_length=longest)
+        if isinstance(workload.joint, Trace):
+            return workload.shapes(len(workload.joint.shapes), max_length=longest)
+        least, most = self._range(load)
+        shapes = workload.shapes(most, max_length=longest)
+        affordable = [
+            count
+            for count in range(least, most + 1)
+            if self._run_s(shapes[:count], load) * MIN_REPEATS <= budget_s
+        ]
+        return shapes[: max(affordable, default=least)]
+
+    def _range(self, load: Load) -> tuple[int, int]:
+        """The fewest and the most requests that a run is worth making with."""
+        slots = self.session.batch_size
+        if load.concurrency == 1:
+            return 2, MOST_ALONE
+        in_flight = load.concurrency or slots
+        return max(2, in_flight), max(MOST_ALONE, MOST_PER_SLOT * max(slots, in_flight))
+
+    def _run_s(self, shapes: Shapes, load: Load) -> float:
+        """Seconds of a run, as far as the programs' times and the arrivals say it."""
+        shared = min(load.concurrency or self.session.batch_size, self.session.batch_size)
+        busy_s = sum(
+            self._prefill_s(shape) + self._decode_s(shape) / min(shared, len(shapes))
+            for shape in shapes
+        )
+        arriving_s = 0.0 if load.rate is None else len(shapes) / load.rate
+        return max(busy_s, arriving_s)
+
+    def _prefill_s(self, shape: RequestShape) -> float:
+        session, done, spent_ms = self.session, 0, 0.0
+        while done < shape.prompt_tokens:
+            start, done = session.next_chunk(done, shape.prompt_tokens)
+            spent_ms += self.warmth.step_ms("prefill", session.prefill_bucket(done - start))
+        return spent_ms / 1000
+
+    def _decode_s(self, shape: RequestShape) -> float:
+        """Of a request that has the steps to itself."""
+        positions = range(shape.prompt_tokens, shape.prompt_tokens + shape.new_tokens - 1)
+        buckets = map(self.session.decode_bucket, positions)
+        return sum(self.warmth.step_ms("decode", bucket) for bucket in buckets) / 1000

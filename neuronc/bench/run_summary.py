@@ -1,0 +1,102 @@
+"""One run as a row of numbers: what repeats are compared by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neuronc.bench import metrics, slo
+from neuronc.bench.slo import Slo, SloResult
+from neuronc.bench.statistics.steady import Steady, find_steady, tokens_inside
+from neuronc.bench.step_classes import summary_by_class
+from neuronc.bench.timeline import Timeline
+
+PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """One repeat.
+
+    Attributes:
+        steady: The time in which the engine was as busy as it got, in ns of the run's clock, or
+            why there is none.
+        begin_ns: Of the run.
+        metrics: Every metric as ``NAME.STAT`` or ``NAME``; None where undefined.
+        steps: Count, mean and total time of each step class, ms.
+        slo: How the objectives were kept, if there are any.
+    """
+
+    duration_s: float | None
+    num_requests: int
+    num_failed: int
+    steady: Steady
+    begin_ns: int
+    metrics: dict[str, float | None]
+    steps: dict[str, dict[str, float]]
+    slo: SloResult | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        window, begin_ns = self.steady.window, self.begin_ns
+        seconds = None if window is None else [(t - begin_ns) / metrics.NS_PER_S for t in window]
+        return {
+            "duration_s": self.duration_s,
+            "num_requests": self.num_requests,
+            "num_failed": self.num_failed,
+            "steady": None if seconds is None else {"start_s": seconds[0], "end_s": seconds[1]},
+            "metrics": dict(self.metrics),
+            "steps": dict(self.steps),
+        }
+
+
+def stats_of(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    """``NAME.mean``, its percentiles by linear interpolation, and its extremes."""
+    stats = ("mean", *PERCENTILES, "min", "max")
+    if not values:
+        return {f"{name}.{stat}": None for stat in stats}
+    cuts = np.percentile(values, list(PERCENTILES.values())).tolist()
+    found = (float(np.mean(values)), *cuts, min(values), max(values))
+    return {f"{name}.{stat}": value for stat, value in zip(stats, found, strict=True)}
+
+
+def summarize_run(timeline: Timeline, wanted: Slo | None = None) -> RunSummary:
+    """Reduce one run to its numbers."""
+    found: dict[str, float | None] = {}
+    for name, samples in metrics.SAMPLES.items():
+        found |= stats_of(name, samples(timeline))
+    for name, scalar in metrics.SCALARS.items():
+        found[name] = scalar(timeline)
+    steady = find_steady(_in_slots(timeline))
+    found["output_tokens_per_s_steady"] = _rate_in(timeline, steady)
+    kept = None if wanted is None else slo.judge(timeline, wanted)
+    if kept is not None:
+        found["goodput_requests_per_s"] = slo.goodput_requests_per_s(timeline, kept)
+        found["attainment"] = kept.good / kept.sent if kept.sent else None
+        found["fluidity"] = kept.fluidity
+    return RunSummary(
+        duration_s=metrics.duration_s(timeline),
+        num_requests=len(timeline.requests),
+        num_failed=timeline.num_failed,
+        steady=steady,
+        begin_ns=timeline.begin_ns,
+        metrics=found,
+        steps=summary_by_class(timeline),
+        slo=kept,
+    )
+
+
+def _in_slots(timeline: Timeline) -> list[tuple[int, int]]:
+    """When each request had a slot: from its first program to its last token."""
+    started = metrics.first_step_ns(timeline)
+    return [(started[r.request_id], r.token_times_ns[-1]) for r in timeline.done]
+
+
+def _rate_in(timeline: Timeline, steady: Steady) -> float | None:
+    """Output tokens per second of the steady window."""
+    if steady.window is None:
+        return None
+    begin_ns, end_ns = steady.window
+    inside = tokens_inside([r.token_times_ns for r in timeline.requests], steady.window)
+    return inside * metrics.NS_PER_S / (end_ns - begin_ns)

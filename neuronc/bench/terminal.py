@@ -1,0 +1,173 @@
+"""The document for people at a terminal: what was measured, the numbers, how sure they are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Document = Mapping[str, Any]
+
+_LATENCIES = {
+    "ttft_ms": "first token (TTFT)",
+    "queue_ms": "  waiting for its turn",
+    "tpot_ms": "per token (TPOT)",
+    "itl_ms": "token gap (ITL)",
+    "e2e_ms": "end to end",
+}
+_PERCENTILES = ("p50", "p90", "p95", "p99")
+
+
+def render(document: Document, console: Any) -> None:
+    """Print ``document``; of an invalid one only why it is."""
+    console.print(f"[bold]{_escape(document['headline'])}[/bold]")
+    if document["status"] == "invalid":
+        problems = document["validation"]["problems"]
+        console.print(
+            f"[bold red]invalid[/bold red]: {len(problems)} wrong tokens; no number holds"
+        )
+        for problem in problems[:5]:
+            console.print(f"  {_escape(problem)}")
+        return
+    if document["status"] == "noisy":
+        console.print("[bold yellow]noisy machine[/bold yellow]: see the warnings below")
+    modes = document["modes"]
+    if "steps" in modes:
+        console.print(_steps_table(modes["steps"]["cells"]))
+    for name in ("latency", "throughput", "serve"):
+        if name in modes:
+            console.print(_runs_table(name, modes[name]))
+    if "sweep" in modes:
+        console.print(_sweep_table(modes["sweep"]))
+    console.print(_facts(document))
+
+
+def _table(title: str, columns: Sequence[str]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    return table
+
+
+def _steps_table(cells: Sequence[Mapping[str, Any]]) -> Any:
+    columns = ("ms", "slots", "p50", "95 % interval", "p99", "max", "n", "tok/s", "MBU", "MFU")
+    table = _table("programs alone", columns)
+    for cell in cells:
+        found = cell["ms"]["percentiles"]
+        table.add_row(
+            cell["class"],
+            str(cell["active_slots"]),
+            *_with_interval(found["p50"]),
+            number(found["p99"]["value"]),
+            number(cell["ms"]["max"]),
+            str(cell["n"]),
+            number(cell["tokens_per_s"]),
+            share(cell["mbu"]),
+            share(cell["mfu"]),
+        )
+    return table
+
+
+def _runs_table(name: str, runs: Mapping[str, Any]) -> Any:
+    table = _table(_title(name, runs), ("ms", "mean", "95 % interval", *_PERCENTILES, "max", "n"))
+    estimates = runs["estimates"]
+    for metric, label in _LATENCIES.items():
+        pooled = runs["pooled"][metric]
+        if pooled is None:
+            table.add_row(label, "-", "-", *("-" for _ in _PERCENTILES), "-", "0")
+            continue
+        cuts = (number(pooled["percentiles"][p]["value"]) for p in _PERCENTILES)
+        mean = _with_interval(estimates[f"{metric}.mean"])
+        table.add_row(label, *mean, *cuts, number(pooled["max"]), str(pooled["n"]))
+    table.add_section()
+    for metric, label in (
+        ("output_tokens_per_s", "output tokens/s"),
+        ("requests_per_s", "requests/s"),
+        ("goodput_requests_per_s", "good requests/s"),
+    ):
+        if metric in estimates and estimates[metric]["value"] is not None:
+            table.add_row(label, *_with_interval(estimates[metric]))
+    for metric, label in (("occupancy", "slots in use"), ("pad_waste", "padding in prefill")):
+        table.add_row(label, share(estimates[metric]["value"]))
+    return table
+
+
+def _title(name: str, runs: Mapping[str, Any]) -> str:
+    requests = runs["repeats"][0]["num_requests"]
+    how = {"closed": f"{runs['concurrency']} at a time", "at once": "all at once"}.get(
+        runs["arrival"], f"{runs['arrival']} arrivals, {runs['rate']} a second"
+    )
+    return f"{name}: {requests} requests, {how}; {len(runs['repeats'])} repeats"
+
+
+def _sweep_table(sweep: Mapping[str, Any]) -> Any:
+    columns = (sweep["by"], "tok/s", "req/s", "TTFT p50", "p99", "TPOT p50", "p99", "SLO met")
+    table = _table(f"sweep by {sweep['by']}", columns)
+    marks = {"knee": sweep["knee"], "best": sweep["best"]}
+    for point in sweep["points"]:
+        runs, at = point["runs"], point["at"]
+        names = [mark for mark, found in marks.items() if found and found["at"] == at]
+        cuts = [
+            number(_cut(runs["pooled"][m], p))
+            for m in ("ttft_ms", "tpot_ms")
+            for p in ("p50", "p99")
+        ]
+        rates = (runs["estimates"][m]["value"] for m in ("output_tokens_per_s", "requests_per_s"))
+        met = runs["slo"]["joint"]["attainment"] if runs["slo"] else None
+        label = " ".join([f"{at:g}", *names])
+        table.add_row(label, *(number(rate) for rate in rates), *cuts, share(met))
+    return table
+
+
+def _cut(distribution: Mapping[str, Any] | None, percentile: str) -> float | None:
+    return None if distribution is None else distribution["percentiles"][percentile]["value"]
+
+
+def _facts(document: Document) -> Any:
+    from rich.table import Table
+
+    workload, load, checked = document["workload"], document["load"], document["validation"]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    lengths = f"{workload['prompt_tokens']} prompt, {workload['new_tokens']} new tokens"
+    table.add_row("workload", _escape(f"{lengths}, seed {workload['seed']}"))
+    table.add_row(
+        "tokens",
+        f"{checked['tokens_checked']} the same in every run, {checked['tokens_with_reference']} of"
+        " them compared with the original model's",
+    )
+    table.add_row("load time", f"{load['load_s']:.2f} s")
+    table.add_row("peak memory", f"{load['peak_rss_bytes'] / 1e9:.2f} GB")
+    host = document["environment"]
+    threads = host.get("threads_visible") or "unknown"
+    table.add_row("host", _escape(f"{host.get('cpu_model') or 'unknown CPU'}, {threads} threads"))
+    table.add_row("artifact", document["fingerprint"]["artifact_digest"])
+    return table
+
+
+def _with_interval(found: Mapping[str, Any]) -> tuple[str, str]:
+    if found["value"] is None:
+        return "-", "-"
+    low, high = found["low"], found["high"]
+    known = low is not None and high is not None
+    return number(found["value"]), f"{number(low)} to {number(high)}" if known else "-"
+
+
+def number(value: float | None) -> str:
+    """Three digits or more in at most six characters up to 999999; ``-`` where undefined."""
+    if value is None:
+        return "-"
+    size = abs(value)
+    return f"{value:.{3 if size < 1 else 2 if size < 100 else 1 if size < 1000 else 0}f}"
+
+
+def share(value: float | None) -> str:
+    """A share in percent."""
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

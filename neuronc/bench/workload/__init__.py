@@ -1,0 +1,1 @@
+"""Which requests a benchmark makes, how long they are, and when they arrive."""
