@@ -81,9 +81,8 @@ def test_every_weight_is_read_once(costs: dict[str, ProgramCost], manifest: Mani
 def test_xla_counts_about_the_same(tiny_artifact: Path, manifest: Manifest) -> None:
     """XLA adds the arithmetic beside products, and the traffic between operators.
 
-    XLA counts dots the same way, so
-    its FLOPs are more, here by a tenth; its bytes count each operator's operands and
-    results, which for so small a model are several times the floor.
+    It counts products the same way, so its FLOPs are more, here by a tenth; its bytes are each
+    operator's operands and results, which for so small a model are several times the floor.
     """
     for entry in manifest.programs:
         cost = read_program_cost(tiny_artifact, entry, max_length=manifest.max_length)
@@ -175,6 +174,25 @@ def test_a_slice_of_a_cache_is_all_that_is_read_of_it() -> None:
     assert cost.cache_written_bytes == 4 * 3 * 4
 
 
+def test_an_update_of_a_cache_writes_what_is_new() -> None:
+    def update(cache: Any, ids: Any) -> Any:
+        new = jax.lax.dynamic_update_slice(cache, jnp.ones((2, 1, 3)), (0, ids[0], 0))
+        return new[:, :8].sum()
+
+    cost = _count(update, ("cache", "keys.0", (2, 50, 3), "f32"))
+    assert (cost.cache_read_bytes, cost.cache_written_bytes) == (2 * 8 * 3 * 4, 2 * 3 * 4)
+
+
+def test_a_weight_that_is_an_index_is_read_whole() -> None:
+    def look_up(places: Any, cache: Any, ids: Any) -> Any:
+        found = cache.at[places].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return found + ids.sum()
+
+    cost = _count(look_up, ("weight", "w", (3,), "i32"), ("cache", "keys.0", (50, 7), "f32"))
+    assert (cost.weight_bytes, cost.picked_bytes) == (3 * 4, 0)
+    assert cost.cache_read_bytes == 3 * 7 * 4
+
+
 def test_a_quantised_weight_counts_as_it_is_stored() -> None:
     cost = _count(
         lambda w, scale, ids: (w.astype(jnp.float32) * scale) @ ids.astype(jnp.float32),
@@ -205,9 +223,19 @@ def test_picked_experts_go_with_the_tokens() -> None:
     assert (cost.weight_bytes, cost.picked_bytes) == (0, 4 * 5 * 6 * 4)
 
 
+def test_rows_of_the_embedding_are_tokens_in_the_first_product() -> None:
+    def first(table: Any, w: Any, ids: Any) -> Any:
+        return table[ids] @ w.T
+
+    weights = (("weight", "table", (100, 6), "f32"), ("weight", "w", (5, 6), "f32"))
+    cost = _count(first, *weights)
+    assert (cost.token_flops, cost.last_flops) == (2 * 4 * 5 * 6, 0)
+
+
 def test_a_loop_counts_as_often_as_it_runs() -> None:
     def loop(w: Any, ids: Any) -> Any:
-        return jax.lax.fori_loop(0, 7, lambda _, x: w @ x, ids.astype(jnp.float32))
+        x = ids.astype(jnp.float32)
+        return jax.lax.while_loop(lambda s: s[0] < 9, lambda s: (s[0] + 1, w @ s[1]), (2, x))
 
     cost = _count(loop, ("weight", "w", (4, 4), "f32"))
     assert (cost.flops, cost.unknown_loops) == (7 * 2 * 4 * 4, 0)
@@ -217,6 +245,15 @@ def test_a_loop_that_does_not_tell_counts_once_and_is_said() -> None:
     def loop(w: Any, ids: Any) -> Any:
         x = ids.astype(jnp.float32)
         return jax.lax.while_loop(lambda x: x.sum() < 5, lambda x: w @ x, x)
+
+    cost = _count(loop, ("weight", "w", (4, 4), "f32"))
+    assert (cost.flops, cost.unknown_loops) == (2 * 4 * 4, 1)
+
+
+def test_a_loop_in_strides_counts_once_and_is_said() -> None:
+    def loop(w: Any, ids: Any) -> Any:
+        x = ids.astype(jnp.float32)
+        return jax.lax.while_loop(lambda s: s[0] < 8, lambda s: (s[0] + 2, w @ s[1]), (0, x))
 
     cost = _count(loop, ("weight", "w", (4, 4), "f32"))
     assert (cost.flops, cost.unknown_loops) == (2 * 4 * 4, 1)
