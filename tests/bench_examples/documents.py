@@ -28,13 +28,18 @@ DEFINITIONS = {
 }
 
 
-def decoder(*, seed: int = 0, slow_down: float = 1.0) -> Json:
-    """What `neuronc bench ARTIFACT` alone gives: steps, latency and throughput."""
+def decoder(*, seed: int = 0, noise_seed: int = 0, slow_down: float = 1.0) -> Json:
+    """What `neuronc bench ARTIFACT` alone gives: steps, latency and throughput.
+
+    ``seed`` decides the workload, ``noise_seed`` what the machine does to the same workload.
+    """
     modes: Json = {"steps": {"cells": cells(slow_down)}}
     timelines: list[Json] = []
     for mode, concurrency in (("latency", 1), ("throughput", 4)):
         load = Load(num_requests=24, concurrency=concurrency)
-        timelines = _repeats(load, seed=seed + concurrency, slow_down=slow_down)
+        timelines = _repeats(
+            load, seed=seed + concurrency, noise_seed=noise_seed, slow_down=slow_down
+        )
         modes[mode] = run_set(mode, timelines, load)
     return document(modes, timelines[-1])
 
@@ -183,10 +188,17 @@ def cells(slow_down: float = 1.0) -> list[Json]:
     return made
 
 
-def _repeats(load: Load, *, seed: int, num: int = 5, slow_down: float = 1.0) -> list[Json]:
+def _repeats(
+    load: Load, *, seed: int, noise_seed: int = 0, num: int = 5, slow_down: float = 1.0
+) -> list[Json]:
     """One workload, repeated: the same arrivals and lengths, other noise."""
     return [
-        simulate(load, seed=seed + k, arrivals=seed, slow_down=slow_down * (1 + 0.004 * (k % 3)))
+        simulate(
+            load,
+            seed=seed + 100 * noise_seed + k,
+            arrivals=seed,
+            slow_down=slow_down * (1 + 0.004 * (k % 3)),
+        )
         for k in range(num)
     ]
 
@@ -217,7 +229,7 @@ def _cell(
         "flops": flops * (4 / active if phase == "decode" else 1),
         "needed_bytes": moved * 0.98,
         "needed_flops": flops,
-        "intensity": flops / moved,
+        "intensity": flops * (4 / active if phase == "decode" else 1) / moved,
         "mbu": moved / mean_s / 4.4e10,
         "mfu": flops / mean_s / 1.4e12,
         "floor_ms": 1000 * max(moved / 4.4e10, flops / 1.4e12),

@@ -73,7 +73,9 @@ def short(number: float | None, *, absent: str = NOT_DEFINED) -> str:
     if number is None:
         return absent
     size = abs(number)
-    if size and size < 0.01:
+    if not size:
+        return "0"
+    if size < 0.01:
         return f"{number:.2g}"
     decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3
     return f"{number:,.{decimals}f}"

@@ -126,7 +126,7 @@ def test_markdown_shows_text_of_the_document_as_it_is() -> None:
 
 def test_numbers_keep_three_digits_and_null_is_said() -> None:
     shown = [short(n) for n in (0.0, 0.00123, 0.5, 1.5, 123.456, 12345.6, None)]
-    assert shown == ["0.000", "0.0012", "0.500", "1.50", "123.5", "12,346", "not defined"]
+    assert shown == ["0", "0.0012", "0.500", "1.50", "123.5", "12,346", "not defined"]
     assert with_interval({"value": 0.5, "low": 0.25, "high": 0.75}, scale=100) == (
         "50.00 (25.00\N{EN DASH}75.00)"
     )

@@ -1,0 +1,152 @@
+"""The numbers people quote, each with its interval and what it means."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neuronc.bench.outputs.html.words import words_of
+from neuronc.bench.outputs.reading import DASH, Document, NamedRuns, representative_runs, short
+
+SHOWN = {
+    "latency": ("ttft_ms.p50", "tpot_ms.p50", "e2e_ms.p50"),
+    "throughput": ("output_tokens_per_s", "requests_per_s", "occupancy"),
+    "serve": (
+        "goodput_requests_per_s",
+        "attainment",
+        "output_tokens_per_s",
+        "ttft_ms.p99",
+        "tpot_ms.p99",
+    ),
+    "sweep": ("goodput_requests_per_s", "output_tokens_per_s", "ttft_ms.p99", "tpot_ms.p99"),
+}
+MODES = {
+    "latency": "One request at a time",
+    "throughput": "All requests at once",
+    "serve": "Requests as they arrive",
+    "sweep": "Under rising load",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One number.
+
+    Attributes:
+        number: As printed, without its unit.
+        interval: What is known about its uncertainty, or why nothing is.
+    """
+
+    label: str
+    number: str
+    unit: str
+    interval: str
+    says: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardGroup:
+    """Cards of one mode."""
+
+    title: str
+    sentence: str
+    cards: tuple[Card, ...]
+
+
+def card_groups(document: Document) -> Iterator[CardGroup]:
+    """A group for each mode that ran with requests."""
+    for named in representative_runs(document):
+        cards = [_metric_card(named, metric) for metric in SHOWN[named.mode]]
+        if named.mode == "sweep":
+            cards = [*_sweep_cards(document["modes"]["sweep"]), *cards]
+        made = tuple(card for card in (*cards, _jitter_card(named)) if card is not None)
+        yield CardGroup(title=_title(named), sentence=_sentence(named), cards=made)
+
+
+def _title(named: NamedRuns) -> str:
+    return f"{MODES[named.mode]} ({named.label})"
+
+
+def _sentence(named: NamedRuns) -> str:
+    runs = named.runs
+    repeats = runs["repeats"]
+    sent, failed = (sum(run[key] for run in repeats) for key in ("num_requests", "num_failed"))
+    load = f"{runs['rate']:g} arrivals a second" if runs["rate"] else "Arrivals as recorded"
+    if runs["concurrency"]:
+        load = f"{runs['concurrency']} at a time"
+    count = f"{len(repeats)} repeat{'s' if len(repeats) > 1 else ''}"
+    state = "converged" if runs["converged"] else "not converged"
+    return f"{load}; {count}, {sent} requests, {failed} failed; {state}: {runs['why_stopped']}."
+
+
+def _metric_card(named: NamedRuns, metric: str) -> Card | None:
+    estimate = named.runs["estimates"].get(metric)
+    if estimate is None or (estimate["value"] is None and metric.startswith(("good", "att"))):
+        return None
+    words = words_of(metric)
+    if metric == "attainment" and named.runs["slo"]:
+        return _attainment_card(named.runs["slo"])
+    number = None if estimate["value"] is None else words.scale * estimate["value"]
+    return Card(
+        label=words.label,
+        number=short(number),
+        unit=words.unit if number is not None else "",
+        interval=_interval(estimate, words.scale),
+        says=words.says,
+    )
+
+
+def _interval(estimate: Mapping[str, Any], scale: float) -> str:
+    low, high = estimate["low"], estimate["high"]
+    if low is None or high is None:
+        return f"no interval: {estimate['reason']}"
+    percent = f"{100 * estimate['confidence']:g} %"
+    return f"{percent}: {short(scale * low)} {DASH} {short(scale * high)}"
+
+
+def _attainment_card(slo: Mapping[str, Any]) -> Card:
+    joint, words = slo["joint"], words_of("attainment")
+    limits = [
+        f"{words_of(name).label} up to {slo[name]:g} ms"
+        for name in ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms")
+        if name in slo
+    ]
+    share = None if joint["attainment"] is None else 100 * joint["attainment"]
+    return Card(
+        label=words.label,
+        number=short(share),
+        unit="%",
+        interval=f"{joint['good']} of {joint['sent']} requests",
+        says=f"{' and '.join(limits)}; a failed request did not",
+    )
+
+
+def _sweep_cards(sweep: Mapping[str, Any]) -> Iterator[Card]:
+    unit = "requests/s" if sweep["by"] == "rate" else "at a time"
+    best, knee = sweep["best"], sweep["knee"]
+    if best is not None:
+        found = best["attainment"]
+        yield Card(
+            label="largest load that met the objectives",
+            number=f"{best['at']:g}",
+            unit=unit,
+            interval=f"{found['good']} of {found['sent']} requests met them",
+            says="beyond it, too many requests come too late",
+        )
+    if knee is not None:
+        yield Card(label="knee", number=f"{knee['at']:g}", unit=unit, interval="", says=knee["why"])
+
+
+def _jitter_card(named: NamedRuns) -> Card | None:
+    decode = {n: s for n, s in named.runs["steps"].items() if n.startswith("decode")}
+    known = {n: s for n, s in decode.items() if s["jitter"]["p99_9_over_p50"] is not None}
+    if not known:
+        return None
+    name = max(known, key=lambda one: known[one]["count"])
+    steps = known[name]
+    return Card(
+        label=f"jitter of {name}",
+        number=f"{steps['jitter']['p99_9_over_p50']:.2f}",
+        unit="times",
+        interval=f"{steps['count']} steps",
+        says="the slowest of 1000 steps (p99.9) over the median; 1 is perfectly steady",
+    )
