@@ -1,5 +1,6 @@
 """How many more runs might turn INCONCLUSIVE into an answer."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import sqrt
 
@@ -16,8 +17,8 @@ class MoreRepeats:
     """More runs of A and of B, each; None where `CAP` would not do.
 
     Attributes:
-        likely: Enough in 4 of 5 cases.
-        even: Enough in every second case.
+        likely: Enough with a chance of 0.8 by the reckoning of `more_repeats`.
+        even: Enough with a chance of 0.5.
     """
 
     likely: int | None
@@ -29,9 +30,9 @@ class MoreRepeats:
         if self.likely is None:
             return f"more than {CAP} more repeats of each, or a limit farther from the ratio"
         several = "repeat" if self.likely == 1 else "repeats"
-        odds = "4 chances in 5"
+        odds = "enough in most cases"
         if self.even is not None and self.even < self.likely:
-            odds += f", every second chance with {self.even}"
+            odds += f", {self.even} in about half of them"
         return f"about {self.likely} more {several} of each ({odds})"
 
 
@@ -44,27 +45,29 @@ def more_repeats(
     has Student's distribution around where it is, with the variance that is left to come off. So
     the answer allows for the estimate moving, to the limit as well as away from it.
 
+    It does not know how far apart two builds usually are, so it is bold where the spread is large:
+    with true slowdowns from 0 to 10 % and a limit of 5 %, ``likely`` did in 78 % of the cases for
+    an sd of 2 % and 3 repeats, in 70 % for 3 % and 3, in 75 % for 3 % and 5, and in 62 % for 5 %
+    and 5 (1500 simulations each).
+
     Args:
         difference: With more being worse, see `Difference.towards`.
         limit: On the same side.
         level_of_fail: Of the bound that can fail, after Holm's correction.
         level_of_pass: Of the bound that can pass.
     """
-    likely = even = None
-    for more in range(1, CAP + 1):
+
+    def chance(more: int) -> float:
         later = difference.with_repeats(more)
-        chance = _chance_to_decide(
-            difference,
-            later,
-            limit + margin(later, level_of_fail),
-            limit - margin(later, level_of_pass),
-        )
-        if even is None and chance >= _EVEN:
-            even = more
-        if chance >= _LIKELY:
-            likely = more
-            break
-    return MoreRepeats(likely=likely, even=even)
+        fails = limit + margin(later, level_of_fail)
+        passes = limit - margin(later, level_of_pass)
+        return _chance_to_decide(difference, later, fails, passes)
+
+    def first(wanted: float) -> int | None:  # the chance grows with the number of runs
+        more = bisect_left(range(1, CAP + 1), wanted, key=chance) + 1
+        return more if more <= CAP else None
+
+    return MoreRepeats(likely=first(_LIKELY), even=first(_EVEN))
 
 
 def _chance_to_decide(now: Difference, later: Difference, fails: float, passes: float) -> float:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from neuronc.bench.compare.attribute import Attribution
 from neuronc.bench.compare.gate import ALPHA, Comparison, Verdict
 from neuronc.bench.compare.power import detectable_ratio, power_table
+from neuronc.bench.compare.repeats import CAP
 
 SCHEMA = "neuronc.compare/1"
 
@@ -118,6 +119,10 @@ def conclusion(comparison: Comparison) -> str:
         return f"B is within all limits ({total})"
     if comparison.outcome == "FAIL":
         return f"B is past the limit of {outcomes.count('FAIL')} of {total}"
-    needed = more_needed(comparison)
-    more = "" if needed is None else f": needs about {needed} more repeats of each"
-    return f"{outcomes.count('INCONCLUSIVE')} of {total} cannot be decided{more}"
+    undecided, needed = (
+        any(v.more is not None for v in comparison.verdicts),
+        more_needed(comparison),
+    )
+    more = f"about {needed} more repeats" if needed else f"more than {CAP} more repeats"
+    needs = f": needs {more} of each" if undecided else ""
+    return f"{outcomes.count('INCONCLUSIVE')} of {total} cannot be decided{needs}"

@@ -21,7 +21,7 @@ DEFAULT_RULES = "tpot.p50>+5%,ttft.p50>+5%,throughput<-5%"
 """The three numbers that `neuronc bench` repeats runs for, until each is known to 2.5 %."""
 
 _RULE = re.compile(
-    r"(?:(?P<mode>[^:<>]*):)?(?P<metric>[^:<>]*)(?P<sign>[<>])(?P<percent>[+-]?[0-9.]+)%"
+    r"(?:(?P<mode>[^:<>]*):)?(?P<metric>[\w.]*)(?P<sign>[<>])(?P<percent>[+-]?[0-9.]+)%"
 )
 _EXAMPLE = "write it like --fail-on 'tpot.p50>+5%,ttft.p99>+10%,throughput<-5%'"
 

@@ -17,8 +17,20 @@ def upper_quantile(alpha: float, df: float) -> float:
     return float(-special.ndtri(alpha) if isinf(df) else -special.stdtrit(df, alpha))
 
 
-def power(shift: float, alpha: float, df: float) -> float:
-    """P of exceeding the quantile of ``alpha`` where the mean is ``shift`` standard errors up."""
+def welch_power(shift: float, alpha: float, repeats: int) -> float:
+    """The chance that Welch's one-sided test of two samples of one spread rejects.
+
+    Its degrees of freedom depend on how the two variances happen to differ, so the noncentral t of
+    2 * (repeats - 1) is averaged over that: A's part of their sum has a symmetric beta distribution.
+
+    Args:
+        shift: Of the true mean, in standard errors.
+        alpha: Level of the test.
+        repeats: Of each sample.
+    """
     from scipy import special
 
-    return float(1 - special.nctdtr(df, shift, upper_quantile(alpha, df)))
+    df, nodes = repeats - 1, 100
+    parts = (float(special.betaincinv(df / 2, df / 2, (i + 0.5) / nodes)) for i in range(nodes))
+    critical = (upper_quantile(alpha, df / (part**2 + (1 - part) ** 2)) for part in parts)
+    return sum(float(1 - special.nctdtr(2 * df, shift, t)) for t in critical) / nodes
