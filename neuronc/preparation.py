@@ -76,6 +76,7 @@ def programs_of(recipe: Recipe) -> tuple[ProgramSpec, ...]:
         prefill_buckets=recipe.prefill_buckets,
         decode_buckets=recipe.decode_buckets,
         embed_buckets=recipe.buckets,
+        on_device_sampling=recipe.on_device_sampling,
     )
 
 

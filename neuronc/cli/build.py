@@ -62,6 +62,7 @@ def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Repo
         "artifact_digest": manifest.digest,
         "target": manifest.target,
         "quantize": manifest.quantize,
+        "on_device_sampling": manifest.on_device_sampling,
         "batch_size": manifest.batch_size,
         "max_length": manifest.max_length,
         "prefill_buckets": list(manifest.prefill_buckets),
@@ -100,6 +101,7 @@ def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str
         "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
         **({} if manifest.quantize is None else {"weights of linear layers": manifest.quantize}),
         **neuron,
+        **({"sampling": "greedy on the device"} if manifest.on_device_sampling else {}),
         "programs": ", ".join(program.name for program in manifest.programs),
         ("texts" if manifest.embeds else "slots"): (
             f"{manifest.batch_size} of {manifest.max_length} tokens"

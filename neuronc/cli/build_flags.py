@@ -20,6 +20,7 @@ from neuronc.cli.options import (
     MaxLengthOption,
     NormalizeOption,
     NoVerifyFlag,
+    OnDeviceSamplingFlag,
     OutOption,
     OverwriteFlag,
     PoolingOption,
@@ -37,7 +38,8 @@ from neuronc.cli.output import Report
 
 _RECIPE = (
     "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
-    "pooling", "normalize", "dtype", "quantize", "target", "lnc", "revision", "adapter", "out",
+    "pooling", "normalize", "dtype", "quantize", "target", "lnc", "on_device_sampling",
+    "revision", "adapter", "out",
 )  # fmt: skip
 
 LncOption = Annotated[
@@ -105,6 +107,7 @@ class BuildFlags:
     normalize: NormalizeOption = None
     dtype: DtypeOption = None
     quantize: QuantizeOption = None
+    on_device_sampling: OnDeviceSamplingFlag = None
     target: TargetOption = None
     revision: RevisionOption = None
     adapter: AdapterOption = None

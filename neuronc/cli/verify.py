@@ -83,7 +83,8 @@ def describe_verification(found: Mapping[str, Any] | None) -> str:
         else f"top-1 {found['top1_agreement']:.1%} over {rows} logits rows"
     )
     error = f"max error {found['max_ulp']:.3g} ulp of {found['tolerance_ulp']:.3g} allowed"
-    return f"{verdict} on {place}: {error}, {agreement}"
+    sampled = "".join(f", {told}" for told in _sampled(found).values())
+    return f"{verdict} on {place}: {error}, {agreement}{sampled}"
 
 
 def describe_cost(found: Mapping[str, Any] | None) -> dict[str, str]:
@@ -164,6 +165,18 @@ def _agreement(found: Mapping[str, Any]) -> dict[str, str]:
     return {
         "top-1 agreement": f"{found['top1_agreement']:.2%} ({found['num_ties']} near ties)",
         "max KL divergence": f"{found['max_kl']:.3g} nats",
+        **_sampled(found),
+    }
+
+
+def _sampled(found: Mapping[str, Any]) -> dict[str, str]:
+    """Tokens sampled on the device against the logits of the same run."""
+    total = found.get("num_tokens")
+    if total is None:
+        return {}
+    right = total - found["num_wrong_tokens"]
+    return {
+        "on-device sampling": f"{right} of {total} tokens are the first largest of their logits"
     }
 
 

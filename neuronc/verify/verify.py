@@ -1,6 +1,6 @@
 """Run an artifact and the original model on the same tokens, and compare every logit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
 from neuronc.runtime.session import Session
+from neuronc.trace.program_spec import TOKENS
 from neuronc.verify.cases import Case, make_rounds, real_tokens
 from neuronc.verify.compare import Comparison, LogitsRow, compare_rows
 from neuronc.verify.embeddings import EmbeddingComparison, compare_embeddings, run_embeddings
@@ -241,14 +242,17 @@ def _run_round(
         done = 0
         while done < len(case.prompt):
             start, done = session.next_chunk(done, len(case.prompt))
-            logits = session.prefill(slot, case.prompt[start:done], start=start)
+            logits, tokens = _outputs(
+                session, session.prefill_outputs, slot, case.prompt[start:done], start=start
+            )
             bucket = session.prefill_bucket(done - start)
             yield LogitsRow(
                 phase="prefill",
                 bucket=bucket,
                 slot=slot,
                 position=done - 1,
-                compiled=logits,
+                compiled=logits[0],
+                token=tokens[0],
                 **_at(truths[slot], done - 1),
             )
     lengths = np.array([len(case.prompt) for case in cases], dtype=np.int32)
@@ -264,7 +268,7 @@ def _decode_step(
     tokens = np.array([c.forced[s] for c, s in zip(cases, steps, strict=True)], dtype=np.int32)
     positions = (lengths + steps).astype(np.int32)
     bucket = session.decode_bucket(int(positions.max()))
-    logits = session.decode(tokens, positions, bucket=bucket)
+    logits, sampled = _outputs(session, session.decode_outputs, tokens, positions, bucket=bucket)
     for slot in range(len(cases)):
         yield LogitsRow(
             phase="decode",
@@ -272,8 +276,20 @@ def _decode_step(
             slot=slot,
             position=int(positions[slot]),
             compiled=logits[slot],
+            token=sampled[slot],
             **_at(truths[slot], positions[slot]),
         )
+
+
+def _outputs(
+    session: Session, run: Callable[..., list[Any]], *args: Any, **more: Any
+) -> tuple[Any, list[int | None]]:
+    """Logits of a step, and the tokens that the same run sampled from them, if any."""
+    if not session.samples_on_device:
+        (logits,) = run(*args, **more, names=("logits",))
+        return logits, [None] * len(logits)
+    logits, tokens = run(*args, **more, names=("logits", TOKENS))
+    return logits, tokens.tolist()
 
 
 def _at(truth: "_Truth", position: int) -> dict[str, Any]:
