@@ -2,7 +2,7 @@
 
 A first prefill chunk and a decode step (of an encoder: one text) run through programs that also
 give out what every layer does; transformers' layers are watched on the same tokens. The weights
-are the artifact's, the programs those that this neuronc makes of its config,
+are the artifact's, the programs those that this neuronc makes of its config for its target,
 without sampling on the device, which comes after all layers.
 """
 
@@ -118,7 +118,7 @@ def _tapped(
             shapes={name: tuple(shape) for name, shape in split.shapes.items()},
             dtype=manifest.dtype,
             quantize=split.quantize,
-            target="cpu",
+            target=manifest.target,  # a Neuron artifact's programs are legalised
             make_executable=True,
             taps=True,
         )
