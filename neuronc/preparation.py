@@ -25,6 +25,12 @@ def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | No
     if options.config_only and not options.lower_only:
         message = "--config-only leaves out the weights that an artifact needs"
         raise UsageError(message, hint="pass --lower-only as well, for a bundle")
+    of_compiler = (options.num_parallel, options.timeout_s)
+    if options.lower_only and of_compiler != (None, DEFAULT_OPTIONS.timeout_s):
+        message = (
+            "--jobs and --compile-timeout are for neuronx-cc, and --lower-only stops before it"
+        )
+        raise UsageError(message, hint="pass them to neuronc compile BUNDLE")
     if recipe.target != "cpu":
         return neuron_settings(recipe, options)
     if options != DEFAULT_OPTIONS:
