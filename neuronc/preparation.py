@@ -86,7 +86,7 @@ def programs_of(recipe: Recipe) -> tuple[ProgramSpec, ...]:
     )
 
 
-def job_of(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None) -> ProgramJob:
+def job_of(spec: ProgramSpec, source: Source, recipe: Recipe, dump_ir: Path | None) -> ProgramJob:
     """What a worker needs to make ``spec``."""
     return ProgramJob(
         name=spec.name,
@@ -97,7 +97,8 @@ def job_of(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None)
         shapes=source.shapes,
         dtype=source.dtype,
         quantize=source.quantize,
-        target=target,
+        target=recipe.target,
+        top_k_call=recipe.top_k_call,
         make_executable=source.has_weights,  # without weights there is nothing to run on the CPU
         dump_ir=None if dump_ir is None else str(dump_ir / spec.name),
     )

@@ -112,6 +112,11 @@ class Manifest:
         return all(p.signature.tokens_at is not None for p in self.programs)
 
     @property
+    def num_top_k_calls(self) -> int:
+        """How often neuronx-cc gets its own custom call for top-k, which nothing else runs."""
+        return sum((self.neuron or {}).get("top_k_calls", {}).values())
+
+    @property
     def lnc(self) -> int:
         """Logical core size of a Neuron target's programs."""
         return int((self.neuron or {}).get("lnc", 1))

@@ -66,6 +66,12 @@ def _check_neuron(manifest: "Manifest") -> None:
         flags = found.get("neuron_cc_flags", [])
         _check(_is_words(flags), "neuron.neuron_cc_flags", flags)
         _check(_is_compiler(found.get("compiler")), "neuron.compiler", found.get("compiler"))
+        calls = found.get("top_k_calls", {})
+        _check(isinstance(calls, dict), "neuron.top_k_calls", calls)
+        programs = {entry.name for entry in manifest.programs}
+        _check(calls.keys() <= programs, "neuron.top_k_calls", sorted(map(str, calls)))
+        is_count = all(type(n) is int and 0 <= n <= _MAX_SIZE for n in calls.values())
+        _check(is_count, "neuron.top_k_calls", list(calls.values()))
 
 
 def _check_args(args: object, manifest: "Manifest") -> None:

@@ -30,6 +30,7 @@ from neuronc.cli.options import (
     RevisionOption,
     TargetOption,
     TaskOption,
+    TopKCallFlag,
     TpOption,
     at_least_one,
     positive_seconds,
@@ -39,7 +40,7 @@ from neuronc.cli.output import Report
 _RECIPE = (
     "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
     "pooling", "normalize", "dtype", "quantize", "target", "lnc", "on_device_sampling",
-    "revision", "adapter", "out",
+    "top_k_call", "revision", "adapter", "out",
 )  # fmt: skip
 
 LncOption = Annotated[
@@ -109,6 +110,7 @@ class BuildFlags:
     quantize: QuantizeOption = None
     on_device_sampling: OnDeviceSamplingFlag = None
     target: TargetOption = None
+    top_k_call: TopKCallFlag = None
     revision: RevisionOption = None
     adapter: AdapterOption = None
     no_verify: NoVerifyFlag = False

@@ -174,6 +174,12 @@ OnDeviceSamplingFlag = Annotated[
         help="Programs choose the most likely token too: greedy steps bring no logits to the host.",
     ),
 ]
+TopKCallFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--top-k-call", help="Let neuronx-cc take its own top-k, whose numbers are not verified."
+    ),
+]
 MaxFileSizeOption = Annotated[
     ByteSize | None,
     typer.Option(

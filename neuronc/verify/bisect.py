@@ -119,6 +119,7 @@ def _tapped(
             dtype=manifest.dtype,
             quantize=split.quantize,
             target=manifest.target,  # a Neuron artifact's programs are legalised
+            top_k_call=manifest.num_top_k_calls > 0,
             make_executable=True,
             taps=True,
         )

@@ -41,6 +41,8 @@ class Verification:
         quantize: How the artifact's weights are quantised; the reference then has the values that
             the quantised ones stand for.
         quantization_cost: What that costs; None where the original weights are not at hand.
+        num_top_k_calls: Custom calls for top-k in what neuronx-cc reads that did not run as they
+            are: rounds of maxima stood for them, or a test double's own top-k.
     """
 
     comparison: Comparison | EmbeddingComparison
@@ -49,6 +51,7 @@ class Verification:
     non_finite_weights: tuple[str, ...]
     quantize: str | None = None
     quantization_cost: QuantizationCost | None = None
+    num_top_k_calls: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, as stored in the manifest."""
@@ -59,6 +62,7 @@ class Verification:
             "non_finite_weights": list(self.non_finite_weights),
             **asdict(self.comparison),
             **({} if self.quantize is None else {"quantization": self._quantization()}),
+            **({"unverified_top_k_calls": self.num_top_k_calls} if self.num_top_k_calls else {}),
         }
 
     def _quantization(self) -> dict[str, Any]:
@@ -101,12 +105,14 @@ def _verify(
     config, references, non_finite = open_references(weights_dir, checkpoint, progress)
     found = _compare(session, references, config, weights_dir, progress)
     _require_all_programs(session, found)
+    is_device = session.ran_on == session.manifest.target
     return Verification(
         comparison=found,
         reference=_describe_reference(split, checkpoint),
         target=session.ran_on,
         non_finite_weights=non_finite,
         quantize=split.quantize,
+        num_top_k_calls=0 if is_device else session.manifest.num_top_k_calls,
         quantization_cost=_cost(session, references, config, weights_dir, checkpoint, progress),
     )
 
