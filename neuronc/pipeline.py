@@ -157,7 +157,7 @@ def build(
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         weights = put_weights(source, folder / WEIGHTS_DIR, progress)
         specs = programs_of(recipe)
-        jobs = [job_of(spec, source, recipe.target, dump_ir) for spec in specs]
+        jobs = [job_of(spec, source, recipe, dump_ir) for spec in specs]
         peak = run_jobs(jobs, folder / PROGRAMS_DIR, progress=progress)
         neuron = None if settings is None else check_lowered(folder, specs, settings, progress)
         manifest = make_manifest(

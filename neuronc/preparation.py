@@ -25,6 +25,12 @@ def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | No
     if options.config_only and not options.lower_only:
         message = "--config-only leaves out the weights that an artifact needs"
         raise UsageError(message, hint="pass --lower-only as well, for a bundle")
+    of_compiler = (options.num_parallel, options.timeout_s)
+    if options.lower_only and of_compiler != (None, DEFAULT_OPTIONS.timeout_s):
+        message = (
+            "--jobs and --compile-timeout are for neuronx-cc, and --lower-only stops before it"
+        )
+        raise UsageError(message, hint="pass them to neuronc compile BUNDLE")
     if recipe.target != "cpu":
         return neuron_settings(recipe, options)
     if options != DEFAULT_OPTIONS:
@@ -76,10 +82,11 @@ def programs_of(recipe: Recipe) -> tuple[ProgramSpec, ...]:
         prefill_buckets=recipe.prefill_buckets,
         decode_buckets=recipe.decode_buckets,
         embed_buckets=recipe.buckets,
+        on_device_sampling=recipe.on_device_sampling,
     )
 
 
-def job_of(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None) -> ProgramJob:
+def job_of(spec: ProgramSpec, source: Source, recipe: Recipe, dump_ir: Path | None) -> ProgramJob:
     """What a worker needs to make ``spec``."""
     return ProgramJob(
         name=spec.name,
@@ -90,7 +97,8 @@ def job_of(spec: ProgramSpec, source: Source, target: str, dump_ir: Path | None)
         shapes=source.shapes,
         dtype=source.dtype,
         quantize=source.quantize,
-        target=target,
+        target=recipe.target,
+        top_k_call=recipe.top_k_call,
         make_executable=source.has_weights,  # without weights there is nothing to run on the CPU
         dump_ir=None if dump_ir is None else str(dump_ir / spec.name),
     )

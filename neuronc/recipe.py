@@ -36,7 +36,7 @@ _CHOICES = {
     "pooling": POOLING_CHOICES,
     "quantize": QUANTIZE_CHOICES,
 }
-_BOOLS = ("normalize",)
+_BOOLS = ("normalize", "on_device_sampling", "top_k_call")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -64,6 +64,8 @@ class Recipe:
         target: One of `TARGET_NAMES`.
         lnc: Logical core size of a Neuron target; None is the target's own.
         cc_args: Arguments for neuronx-cc, verbatim, after neuronc's own.
+        on_device_sampling: Whether programs that generate give the most likely tokens as well.
+        top_k_call: Whether neuronx-cc gets its own, unverified custom call for top-k.
         out: Output folder, relative to the current directory.
     """
 
@@ -84,6 +86,8 @@ class Recipe:
     target: str = "cpu"
     lnc: int | None = None
     cc_args: tuple[str, ...] = ()
+    on_device_sampling: bool = False
+    top_k_call: bool = False
     out: Path | None = None
 
     def to_dict(self) -> dict[str, object]:
@@ -234,7 +238,10 @@ def _impossible_value(recipe: Recipe) -> _Problem:
 def _misplaced(recipe: Recipe) -> _Problem:
     if recipe.task == "embed" and (recipe.prefill_buckets or recipe.decode_buckets):
         return "prefill and decode buckets are for generating", "pass --buckets to embed"
-    for key in ("lnc", "cc_args"):
+    if recipe.task == "embed" and recipe.on_device_sampling:
+        message = "on_device_sampling is for generating, and the task is to embed"
+        return message, "leave out --on-device-sampling"
+    for key in ("lnc", "cc_args", "top_k_call"):
         if recipe.target == "cpu" and getattr(recipe, key):
             return f"{key} is for Neuron targets, and the target is cpu", "choose a Neuron target"
     return None

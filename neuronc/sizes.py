@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from neuronc.errors import PlanError
+from neuronc.errors import PlanError, UsageError
 from neuronc.families.model_config import ModelConfig
 from neuronc.recipe import Recipe
 
@@ -20,6 +20,7 @@ def complete(recipe: Recipe, config: ModelConfig) -> Recipe:
     Raises:
         PlanError: max length beyond the model's positions, or beyond those up to which its rotary
             frequencies stay as they are; or a bucket beyond max length.
+        UsageError: on-device sampling of an encoder.
     """
     if config.embedding is not None:
         return _complete_embed(recipe, config)
@@ -52,6 +53,9 @@ def _complete_embed(recipe: Recipe, config: ModelConfig) -> Recipe:
     if recipe.prefill_buckets or recipe.decode_buckets:
         message = "prefill and decode buckets are for generating, and the model is an encoder"
         raise PlanError(message, hint="pass --buckets")
+    if recipe.on_device_sampling:
+        message = "on_device_sampling is for generating, and the model is an encoder"
+        raise UsageError(message, hint="leave out --on-device-sampling")
     positions = config.max_positions or DEFAULT_TEXT_LENGTH
     asked = recipe.buckets[-1] if recipe.buckets else min(positions, DEFAULT_TEXT_LENGTH)
     max_length = recipe.max_length or asked

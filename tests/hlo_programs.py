@@ -86,13 +86,11 @@ def from_text(text: str) -> bytes:
     return proto
 
 
-def legal_module(
-    hlo: bytes, *, num_inputs: int = 1, num_outputs: int = 1, floats_end_at_240: bool = False
-) -> Any:
+def legal_module(hlo: bytes, *, num_inputs: int = 1, num_outputs: int = 1, **how: bool) -> Any:
     """``hlo``, of inputs and outputs that need no more than a name, as legalised."""
     scalar = np.zeros((), np.float32)
     signature = signature_of([scalar] * num_inputs, [scalar] * num_outputs)
-    legal = legalise(hlo, signature, floats_end_at_240=floats_end_at_240)
+    legal = legalise(hlo, signature, **how)
     return LEGACY.FromString(legal)
 
 

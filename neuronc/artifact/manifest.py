@@ -107,6 +107,16 @@ class Manifest:
         return bool(self.embed_buckets)
 
     @property
+    def on_device_sampling(self) -> bool:
+        """Whether the programs give the most likely tokens as well."""
+        return all(p.signature.tokens_at is not None for p in self.programs)
+
+    @property
+    def num_top_k_calls(self) -> int:
+        """How often neuronx-cc gets its own custom call for top-k, which nothing else runs."""
+        return sum((self.neuron or {}).get("top_k_calls", {}).values())
+
+    @property
     def lnc(self) -> int:
         """Logical core size of a Neuron target's programs."""
         return int((self.neuron or {}).get("lnc", 1))
@@ -200,6 +210,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
         **({"embed_buckets": list(manifest.embed_buckets)} if manifest.embeds else {}),
         "dtype": manifest.dtype,
         **({} if manifest.quantize is None else {"quantize": manifest.quantize}),
+        **({"on_device_sampling": True} if manifest.on_device_sampling else {}),
         "target": manifest.target,
         "tool_versions": dict(manifest.tool_versions),
         "host": dict(manifest.host),

@@ -66,6 +66,12 @@ def _check_neuron(manifest: "Manifest") -> None:
         flags = found.get("neuron_cc_flags", [])
         _check(_is_words(flags), "neuron.neuron_cc_flags", flags)
         _check(_is_compiler(found.get("compiler")), "neuron.compiler", found.get("compiler"))
+        calls = found.get("top_k_calls", {})
+        _check(isinstance(calls, dict), "neuron.top_k_calls", calls)
+        programs = {entry.name for entry in manifest.programs}
+        _check(calls.keys() <= programs, "neuron.top_k_calls", sorted(map(str, calls)))
+        is_count = all(type(n) is int and 0 <= n <= _MAX_SIZE for n in calls.values())
+        _check(is_count, "neuron.top_k_calls", list(calls.values()))
 
 
 def _check_args(args: object, manifest: "Manifest") -> None:
@@ -100,6 +106,8 @@ def _check_together(manifest: "Manifest") -> None:
     _check(buckets[-1][-1] == manifest.max_length, "max_length", manifest.max_length)
     kept = [[t for t in entry.signature.inputs if t.kind != "data"] for entry in manifest.programs]
     _check(kept.count(kept[0]) == len(kept), "inputs", "weights that differ between programs")
+    given = [[t.name for t in entry.signature.outputs] for entry in manifest.programs]
+    _check(given.count(given[0]) == len(given), "outputs", "that differ between programs")
     weights = {t.dtype for entry in manifest.programs for t in entry.signature.inputs}
     narrow = weights & {scheme.dtype for scheme in SCHEMES.values()}
     told = set() if manifest.quantize is None else {SCHEMES[manifest.quantize].dtype}
@@ -130,6 +138,11 @@ def _check_program(entry: "ProgramEntry", manifest: "Manifest") -> None:
             _check(tensor.shape[:2] == slots, f"shape of {tensor.name}", tensor.shape)
     outputs = signature.outputs
     _check(bool(outputs) and len(outputs[0].shape) == 2, "programs.outputs", outputs)
+    if signature.tokens_at is not None:
+        tokens = outputs[signature.tokens_at]
+        told = (tokens.kind, tokens.dtype, tokens.shape)
+        _check(told == ("data", "i32", outputs[0].shape[:1]), "tokens", told)
+        _check(signature.tokens_at > 0 and entry.phase != "embed", "tokens", entry.phase)
     for output, number in signature.aliases.items():
         is_pair = type(number) is int and 0 <= number < len(signature.inputs)
         _check(is_pair and 0 <= output < len(outputs), "programs.aliases", signature.aliases)

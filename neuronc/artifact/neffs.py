@@ -35,6 +35,7 @@ from neuronc.targets.neuron.compiler.command import (
 )
 from neuronc.targets.neuron.compiler.programs import NeffJob, compile_neffs
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
+from neuronc.targets.neuron.hlo.top_k_calls import count_calls
 from neuronc.targets.neuron.preflight.check import Finding, check_program, require_clean
 from neuronc.targets.neuron.settings import NOT_ON_HARDWARE, CompileOptions, NeuronSettings
 from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
@@ -90,13 +91,16 @@ def check_lowered(
         CompilerError: the compiler would refuse a program.
     """
     findings: list[Finding] = []
+    calls: dict[str, int] = {}
     with progress.stage("pre-flight", total=len(specs), unit="programs") as stage:
         for spec in specs:
             program = folder / PROGRAMS_DIR / spec.name
             signature = json.loads((program / SIGNATURE).read_text(encoding="utf-8"))
             inputs = signature_from_dict(signature).inputs
+            hlo = (program / NEURON_HLO).read_bytes()
+            calls[spec.name] = count_calls(hlo)
             findings += check_program(
-                (program / NEURON_HLO).read_bytes(),
+                hlo,
                 program=spec.name,
                 target=settings.target,
                 lnc=settings.flags.lnc,
@@ -107,7 +111,8 @@ def check_lowered(
     warnings = require_clean(findings)
     if settings.compiler is None:
         write_commands(folder, specs, settings.flags)
-    return {**settings.describe(), "warnings": [str(finding) for finding in warnings]}
+    told = {"top_k_calls": calls} if any(calls.values()) else {}
+    return {**settings.describe(), **told, "warnings": [str(finding) for finding in warnings]}
 
 
 def write_commands(folder: Path, programs: Iterable[ProgramSpec], flags: CompilerArgs) -> None:

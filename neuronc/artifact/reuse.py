@@ -14,6 +14,9 @@ from neuronc.targets.host import describe_host
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
 from neuronc.tools import tool_versions
 
+_DEFAULTS = Recipe(checkpoint="").to_dict()
+"""Of what an artifact says nothing, since it is older than the option."""
+
 
 def describe_request(recipe: Recipe, *, config_only: bool = False) -> dict[str, Any]:
     """What was asked for, and of which files: stored in the manifest, compared before a build.
@@ -86,13 +89,14 @@ def _is_unverified(manifest: Manifest) -> bool:
 
 def _difference(manifest: Manifest, recipe: Recipe, *, config_only: bool) -> str:
     for key, value in describe_request(recipe, config_only=config_only).items():
-        if manifest.request.get(key) != value:
-            return f"{key} was {manifest.request.get(key)!r}, asked {value!r}"
-    for label, there, here in (
+        there = manifest.request.get(key, _DEFAULTS.get(key))
+        if there != value:
+            return f"{key} was {there!r}, asked {value!r}"
+    for label, tools, here in (
         ("made with", dict(manifest.tool_versions), tool_versions()),
         ("compiled for", dict(manifest.host), describe_host()),
     ):
         for key, value in here.items():
-            if there.get(key) != value:
-                return f"{label} {key} {there.get(key)!r}, here {value!r}"
+            if tools.get(key) != value:
+                return f"{label} {key} {tools.get(key)!r}, here {value!r}"
     return ""

@@ -9,7 +9,7 @@ from neuronc.cli.build_flags import BuildFlags, takes_build_flags
 from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.cli.split import describe_padding, describe_split
-from neuronc.cli.verify import describe_cost, describe_verification
+from neuronc.cli.verify import describe_cost, describe_verification, top_k_caveat
 from neuronc.recipe import Recipe, load_recipe, merge_flags
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Repo
         "artifact_digest": manifest.digest,
         "target": manifest.target,
         "quantize": manifest.quantize,
+        "on_device_sampling": manifest.on_device_sampling,
         "batch_size": manifest.batch_size,
         "max_length": manifest.max_length,
         "prefill_buckets": list(manifest.prefill_buckets),
@@ -78,6 +79,7 @@ def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Repo
     warnings = [] if manifest.verification else [_UNVERIFIED]
     if built.split is None:
         warnings = ["lowered from config alone: there are no weights to verify or run with"]
+    warnings += top_k_caveat(_num_unverified_calls(manifest))
     warnings += [*(manifest.neuron or {}).get("warnings", []), *caveats]
 
     def draw(console: object) -> None:
@@ -92,14 +94,23 @@ def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Repo
     return Report(command=command, data=data, text=draw, warnings=tuple(warnings))
 
 
+def _num_unverified_calls(manifest: "Manifest") -> int:
+    is_device = (manifest.verification or {}).get("target") == manifest.target
+    return 0 if is_device else manifest.num_top_k_calls
+
+
 def artifact_lines(folder: Path, manifest: "Manifest", *, took: str) -> dict[str, str]:
     """What every command that made an artifact says of it, a name and a value per line."""
     neuron = {} if manifest.neuron is None else {"neuron": describe_neuron(manifest)}
+    if manifest.num_top_k_calls:
+        verified = "not verified" if _num_unverified_calls(manifest) else "verified"
+        neuron["top-k"] = f"{manifest.num_top_k_calls} AwsNeuronTopK calls, {verified} on a device"
     return {
         "bundle" if manifest.is_bundle else "artifact": str(folder),
         "target": f"{manifest.target}, tp={manifest.tp}, {manifest.dtype}",
         **({} if manifest.quantize is None else {"weights of linear layers": manifest.quantize}),
         **neuron,
+        **({"sampling": "greedy on the device"} if manifest.on_device_sampling else {}),
         "programs": ", ".join(program.name for program in manifest.programs),
         ("texts" if manifest.embeds else "slots"): (
             f"{manifest.batch_size} of {manifest.max_length} tokens"

@@ -20,6 +20,7 @@ from neuronc.cli.options import (
     MaxLengthOption,
     NormalizeOption,
     NoVerifyFlag,
+    OnDeviceSamplingFlag,
     OutOption,
     OverwriteFlag,
     PoolingOption,
@@ -29,6 +30,7 @@ from neuronc.cli.options import (
     RevisionOption,
     TargetOption,
     TaskOption,
+    TopKCallFlag,
     TpOption,
     at_least_one,
     positive_seconds,
@@ -37,7 +39,8 @@ from neuronc.cli.output import Report
 
 _RECIPE = (
     "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
-    "pooling", "normalize", "dtype", "quantize", "target", "lnc", "revision", "adapter", "out",
+    "pooling", "normalize", "dtype", "quantize", "target", "lnc", "on_device_sampling",
+    "top_k_call", "revision", "adapter", "out",
 )  # fmt: skip
 
 LncOption = Annotated[
@@ -105,7 +108,9 @@ class BuildFlags:
     normalize: NormalizeOption = None
     dtype: DtypeOption = None
     quantize: QuantizeOption = None
+    on_device_sampling: OnDeviceSamplingFlag = None
     target: TargetOption = None
+    top_k_call: TopKCallFlag = None
     revision: RevisionOption = None
     adapter: AdapterOption = None
     no_verify: NoVerifyFlag = False

@@ -69,6 +69,7 @@ def _artifact(folder: Path) -> Found:
         "tp": manifest.tp,
         "dtype": manifest.dtype,
         "quantize": manifest.quantize,
+        "on_device_sampling": manifest.on_device_sampling,
         "batch_size": manifest.batch_size,
         "max_length": manifest.max_length,
         "programs": programs,

@@ -167,6 +167,19 @@ RankProcessesFlag = Annotated[
     bool,
     typer.Option("--rank-processes", help="A process per NeuronCore in place of a thread."),
 ]
+OnDeviceSamplingFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--on-device-sampling",
+        help="Programs choose the most likely token too: greedy steps bring no logits to the host.",
+    ),
+]
+TopKCallFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--top-k-call", help="Let neuronx-cc take its own top-k, whose numbers are not verified."
+    ),
+]
 MaxFileSizeOption = Annotated[
     ByteSize | None,
     typer.Option(

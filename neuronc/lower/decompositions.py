@@ -51,10 +51,11 @@ _ELEMENTWISE = (
     " sin.default sqrt.default sub.Tensor tanh.default to.device to.dtype"
 )
 _OTHERS = (
-    "__and__.Tensor alias.default arange.default cat.default clamp.default contiguous.default"
-    " embedding.default expand.default expand_as.default ge.Scalar index_put.default"
-    " index_select.default le.Tensor linear.default lt.Scalar matmul.default mean.dim"
-    " reshape.default select.int slice.Tensor softmax.int transpose.int unsqueeze.default"
+    "__and__.Tensor alias.default amax.default amin.default arange.default cat.default"
+    " clamp.default contiguous.default embedding.default eq.Tensor expand.default"
+    " expand_as.default ge.Scalar gt.Scalar index_put.default index_select.default le.Tensor"
+    " linear.default lt.Scalar matmul.default mean.dim reshape.default select.int slice.Tensor"
+    " softmax.int transpose.int unsqueeze.default"
     " view.default where.ScalarOther where.self zeros.default zeros_like.default"
 )
 TAKEN_AS_THEY_ARE = frozenset(

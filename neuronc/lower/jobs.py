@@ -42,6 +42,7 @@ class ProgramJob:
         target: A Neuron target's program is legalised for neuronx-cc, and compiled as legalised.
         make_executable: Whether XLA:CPU compiles it.
         taps: Whether it gives out what every layer does.
+        top_k_call: Whether neuronx-cc gets its own custom call for top-k.
         dump_ir: Folder for numbered IR dumps, or None.
     """
 
@@ -57,6 +58,7 @@ class ProgramJob:
     target: str = "cpu"
     make_executable: bool = True
     taps: bool = False
+    top_k_call: bool = False
     dump_ir: str | None = None
 
 

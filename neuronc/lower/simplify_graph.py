@@ -18,13 +18,13 @@ _aten = torch.ops.aten
 _NO_OPS = (_aten.dropout.default, _aten.to.dtype_layout)
 
 
-def simplify_graph(graph: torch.fx.Graph) -> None:
-    """Rewrite ``graph`` in place."""
+def simplify_graph(graph: torch.fx.Graph, *, keeps_top_k: bool = False) -> None:
+    """Rewrite ``graph`` in place; with ``keeps_top_k`` its top-k stay as they are."""
     for node in list(graph.nodes):
         if node.target is _aten._assert_tensor_metadata.default:
             graph.erase_node(node)
     write_out_complex(graph)
-    write_out_routing(graph)
+    write_out_routing(graph, keeps_top_k=keeps_top_k)
     join_written_parts(graph)
     for node in list(graph.nodes):
         if node.target in _NO_OPS and _does_nothing(node):

@@ -43,16 +43,19 @@ CALL_PREFIX = "neuronc_"
 """Private functions with this prefix stand for collectives until StableHLO has its own."""
 
 
-def traced_to_stablehlo(traced: TracedProgram, dump: IRDump) -> str:
+def traced_to_stablehlo(traced: TracedProgram, dump: IRDump, *, keeps_top_k: bool = False) -> str:
     """StableHLO text of ``traced`` with collectives as calls of undefined private functions.
 
-    Its bodies are private functions under their own names, which ``main`` calls.
+    Its bodies are private functions under their own names, which ``main`` calls. With
+    ``keeps_top_k`` a top-k is a sort of which the first elements are read.
 
     Raises:
         CompilerError: an operator does not lower; its module and line are named.
     """
     graphs = {"main": traced.exported, **traced.bodies}
-    decomposed = {name: _decompose(exported) for name, exported in graphs.items()}
+    decomposed = {
+        name: _decompose(exported, keeps_top_k=keeps_top_k) for name, exported in graphs.items()
+    }
     dump.write("exported.txt", lambda: "\n".join(map(_readable, decomposed.values())))
     try:
         return _convert(decomposed, dump)
@@ -85,14 +88,16 @@ def _readable(exported: torch.export.ExportedProgram) -> str:
     return text
 
 
-def _decompose(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+def _decompose(
+    exported: torch.export.ExportedProgram, *, keeps_top_k: bool
+) -> torch.export.ExportedProgram:
     """Expand operators where torch-mlir needs it.
 
     Expanding retraces the program, which takes longer than all other lowering together. Programs
     whose operators torch-mlir expands rightly by itself, most decoders, skip it.
     """
     graph = exported.graph_module.graph
-    simplify_graph(graph)
+    simplify_graph(graph, keeps_top_k=keeps_top_k)
     used = {str(n.target) for n in graph.nodes if n.op == "call_function"}
     if used - {str(getitem)} <= TAKEN_AS_THEY_ARE:
         flatten_linears(graph)

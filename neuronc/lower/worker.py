@@ -84,8 +84,9 @@ def _as_it_will_run(folder: Path, target: str, signature: ProgramSignature) -> s
     from neuronc.targets.neuron.hlo.check_interface import require_interface
     from neuronc.targets.neuron.hlo.rewrites.float8 import as_stored
     from neuronc.targets.neuron.hlo.to_stablehlo import to_stablehlo
+    from neuronc.targets.neuron.hlo.top_k_calls import with_rounds
 
-    hlo = as_stored(path.read_bytes())
+    hlo = with_rounds(as_stored(path.read_bytes()))
     require_interface(hlo, signature)
     return to_stablehlo(hlo)
 
@@ -104,7 +105,8 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> ProgramSignature:
     _say("tracing")
     traced = trace_program(config, plan, spec, dtype=str(job["dtype"]), taps=bool(job["taps"]))
     _say("lowering")
-    lowered = traced_to_stablehlo(traced, dump)
+    calls = bool(job["top_k_call"])
+    lowered = traced_to_stablehlo(traced, dump, keeps_top_k=calls)
     text = finish_stablehlo(lowered, tp=plan.tp, graphs=traced.graphs)
     dump.write("stablehlo.mlir", lambda: text)
     proto = to_hlo_proto(text, traced.signature)
@@ -114,9 +116,12 @@ def _trace_and_lower(job: dict[str, object], folder: Path) -> ProgramSignature:
     if job["target"] != "cpu":
         from neuronc.targets.neuron.chips import NEURON_TARGETS
         from neuronc.targets.neuron.hlo.legalise import legalise
+        from neuronc.targets.neuron.hlo.top_k_calls import require_calls
 
         ends_at_240 = not NEURON_TARGETS[str(job["target"])].has_f8e4m3fn
-        legal = legalise(proto, traced.signature, floats_end_at_240=ends_at_240)
+        legal = legalise(proto, traced.signature, floats_end_at_240=ends_at_240, top_k_call=calls)
+        if calls:
+            require_calls(legal)
         dump.write("neuron.hlo.pb", lambda: legal)
         (folder / NEURON_HLO).write_bytes(legal)
     return traced.signature

@@ -13,8 +13,11 @@ from neuronc.lower.fx_nodes import call
 _aten = torch.ops.aten
 
 
-def write_out_routing(graph: torch.fx.Graph) -> None:
-    """Rewrite top-k, maxima with their places, and scatters and gathers along the last dim, of ``graph`` in place."""
+def write_out_routing(graph: torch.fx.Graph, *, keeps_top_k: bool = False) -> None:
+    """Rewrite routing along the last dim of ``graph`` in place.
+
+    That is top-k unless it is kept, maxima with their places, scatters and gathers.
+    """
     writers = {
         _aten.topk.default: _top_k,
         _aten.max.dim: _largest,
@@ -22,6 +25,8 @@ def write_out_routing(graph: torch.fx.Graph) -> None:
         _aten.scatter.value: _scatter,
         _aten.gather.default: _gather,
     }
+    if keeps_top_k:
+        del writers[_aten.topk.default]
     for node in list(graph.nodes):
         write = writers.get(node.target)
         if write is not None and _is_along_last_dim(node):

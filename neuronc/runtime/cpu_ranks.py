@@ -1,6 +1,6 @@
 """The ranks of an artifact as devices of this process, through XLA:CPU."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,16 +31,13 @@ class CpuRanks:
     ) -> None:
         self._programs, self._caches, self._rank = programs, caches, rank
 
-    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        """Logits or embeddings, the same on every rank."""
-        return self.run_tapped(phase, bucket, data)[0]
-
-    def run_tapped(self, phase: Phase, bucket: int, data: list[Array]) -> list[Array]:
-        """The same, then whatever else the program gives out beside its caches."""
+    def run(
+        self, phase: Phase, bucket: int, data: list[Array], *, wanted: Sequence[int] = (0,)
+    ) -> list[Array]:
+        """The outputs ``wanted`` as arrays of numpy."""
         outputs = self._programs[phase, bucket](*self._caches, *self._rank, *data)
-        end = 1 + len(self._caches)
-        self._caches = list(outputs[1:end])
-        return [np.asarray(output) for output in (outputs[0], *outputs[end:])]
+        self._caches = list(outputs[1 : 1 + len(self._caches)])
+        return [np.asarray(outputs[number]) for number in wanted]
 
     def close(self) -> None:
         """Nothing to give back: arrays go with the object."""

@@ -6,7 +6,7 @@ some back as plain bytes.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,15 @@ class DeviceRank:
                 loaded = self._load(folder, manifest, entry, kept)
                 self._programs[entry.phase, entry.bucket] = loaded
 
-    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        """Run a program; its logits as they lie on this rank."""
+    def run(
+        self, phase: Phase, bucket: int, data: list[Array], *, wanted: Sequence[int]
+    ) -> list[Array]:
+        """Run a program; rank 0 reads the outputs ``wanted`` from the device, the others none."""
         program = self._programs[phase, bucket]
         with nrt_errors(f"rank {self._rank}, program {phase}_{bucket}"):
             program.write(data)
             program.model(program.inputs, program.outputs)
-            return program.read_logits() if self._rank == 0 else np.empty(0)
+            return [program.read(number) for number in wanted] if self._rank == 0 else []
 
     def benchmark(self, phase: Phase, bucket: int, data: list[Array], *, iterations: int) -> Any:
         """Device times of a program as nrtpy measures them: its ``BenchmarkResult``."""
@@ -101,15 +103,16 @@ class DeviceRank:
         _check_names(entry, model.output_tensors_info, {t.name: t for t in signature.outputs})
         data = [tensor for tensor in signature.inputs if tensor.kind == "data"]
         given = {tensor.name: self._empty(tensor) for tensor in data}
-        logits = self._empty(signature.outputs[0])
         inputs = {
             name: given[tensor.name] if tensor.kind == "data" else kept[tensor.name]
             for name, tensor in zip(names, signature.inputs, strict=True)
         }
-        caches = {tensor.name: kept[tensor.name] for tensor in signature.outputs[1:]}
-        outputs = {signature.outputs[0].name: logits, **caches}
+        outputs = {
+            tensor.name: kept[tensor.name] if tensor.kind == "cache" else self._empty(tensor)
+            for tensor in signature.outputs
+        }
         fed = [given[tensor.name] for tensor in data]
-        return _Loaded(model, inputs, outputs, fed, signature.outputs[0])
+        return _Loaded(model, inputs, outputs, fed, signature.outputs)
 
     def _put(self, array: Array, name: str) -> Any:
         if array.dtype == numpy_dtype(DTYPES["f8e4m3fn"]):
@@ -131,19 +134,21 @@ class _Loaded:
         inputs: dict[str, Any],
         outputs: dict[str, Any],
         fed: list[Any],
-        logits: TensorSpec,
+        specs: Sequence[TensorSpec],
     ) -> None:
         self.model, self.inputs, self.outputs = model, inputs, outputs
-        self.fed, self.logits = fed, logits
+        self.fed, self.specs = fed, specs
 
     def write(self, data: list[Array]) -> None:
         for tensor, array in zip(self.fed, data, strict=True):
             tensor.write_from_numpy(np.ascontiguousarray(array))
 
-    def read_logits(self) -> Array:
-        raw = np.ascontiguousarray(self.outputs[self.logits.name].numpy())
-        dtype = numpy_dtype(DTYPES[self.logits.dtype])
-        return raw.reshape(-1).view(np.uint8).view(dtype).reshape(self.logits.shape)
+    def read(self, number: int) -> Array:
+        """Output ``number`` of the program, brought to the host."""
+        spec = self.specs[number]
+        raw = np.ascontiguousarray(self.outputs[spec.name].numpy())
+        dtype = numpy_dtype(DTYPES[spec.dtype])
+        return raw.reshape(-1).view(np.uint8).view(dtype).reshape(spec.shape)
 
 
 def import_nrtpy() -> Any:

@@ -8,7 +8,7 @@ holds the engine and all ranks, nothing has to meet over a port, and calls relea
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from multiprocessing import connection
@@ -50,9 +50,11 @@ class DeviceThreads:
         self._pool = ThreadPoolExecutor(max_workers=manifest.tp, thread_name_prefix="rank")
         self._nrtpy = nrtpy
 
-    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        """Logits of rank 0, when every rank is done."""
-        return self._all(lambda rank: rank.run(phase, bucket, data))[0]
+    def run(
+        self, phase: Phase, bucket: int, data: list[Array], *, wanted: Sequence[int] = (0,)
+    ) -> list[Array]:
+        """The outputs ``wanted`` of rank 0, when every rank is done."""
+        return self._all(lambda rank: rank.run(phase, bucket, data, wanted=wanted))[0]
 
     def benchmark(
         self, phase: Phase, bucket: int, data: list[Array], *, iterations: int
@@ -100,9 +102,11 @@ class DeviceProcesses:
             self.close()
             raise
 
-    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        """Logits of rank 0, when every rank is done."""
-        answer: Array = self._ask("run", phase, bucket, data)[0]
+    def run(
+        self, phase: Phase, bucket: int, data: list[Array], *, wanted: Sequence[int] = (0,)
+    ) -> list[Array]:
+        """The outputs ``wanted`` of rank 0, when every rank is done."""
+        answer: list[Array] = self._ask("run", phase, bucket, data, wanted)[0]
         return answer
 
     def benchmark(
@@ -181,15 +185,15 @@ def _serve(pipe: Connection, folder: str, rank: int, core: int, root: str) -> No
     pipe.send((0, None))
     while True:
         try:
-            number, what, phase, bucket, data, *rest = pipe.recv()
+            number, what, phase, bucket, data, more = pipe.recv()
         except (EOFError, OSError):
             return
         answer: Any
         try:
             if what == "run":
-                answer = device.run(phase, bucket, data)
+                answer = device.run(phase, bucket, data, wanted=more)
             else:
-                answer = device.benchmark(phase, bucket, data, iterations=rest[0])
+                answer = device.benchmark(phase, bucket, data, iterations=more)
         except NeuroncError as error:
             answer = error
         with suppress(OSError):  # nobody is left to hear it

@@ -15,7 +15,7 @@ from neuronc.runtime.request import (
     StepRecord,
     TokenEvent,
 )
-from neuronc.runtime.sampling import Array, check_sampling, sample
+from neuronc.runtime.sampling import Array, check_sampling, check_token, sample
 from neuronc.runtime.session import Session
 from neuronc.trace.program_spec import StepPhase
 
@@ -38,7 +38,8 @@ class Engine:
     """Feeds a session.
 
     One `step` runs one executable: a prefill chunk where the policy lets a waiting prompt go
-    first, otherwise a decode step of all slots.
+    first, otherwise a decode step of all slots. Where the artifact samples on the device, steps
+    of greedy requests alone bring tokens to the host and no logits; the answers are the same.
 
     A request's logits do not depend on what is in the other slots. Only where the artifact has
     several decode buckets can the last bits differ: the longest sequence decides which program
@@ -136,10 +137,11 @@ class Engine:
         start, end = self._session.next_chunk(slot.num_cached, len(prompt))
         bucket = self._session.prefill_bucket(end - start)
         begin_ns = time.perf_counter_ns()
-        logits = self._session.prefill(number, prompt[start:end], start=start)
+        run = self._session.prefill_token if self._on_device((slot,)) else self._session.prefill
+        found = run(number, prompt[start:end], start=start)
         self._record("prefill", bucket, [(number, slot)], end - slot.num_cached, begin_ns)
         slot.num_cached = self._positions[number] = end
-        return (self._take(number, slot, logits),) if slot.is_prefilled else ()
+        return (self._take(number, slot, found),) if slot.is_prefilled else ()
 
     def _goes_first(self) -> bool:
         """Whether a waiting prompt goes before the slots that decode."""
@@ -152,18 +154,28 @@ class Engine:
             return ()
         bucket = self._session.decode_bucket(int(self._positions.max()))
         begin_ns = time.perf_counter_ns()
-        logits = self._session.decode(self._tokens, self._positions, bucket=bucket)
+        slots = [slot for _, slot in active]
+        run = self._session.decode_tokens if self._on_device(slots) else self._session.decode
+        found = run(self._tokens, self._positions, bucket=bucket)
         self._record("decode", bucket, active, len(active), begin_ns)
         events = []
         for number, slot in active:
             self._positions[number] += 1
-            events.append(self._take(number, slot, logits[number]))
+            events.append(self._take(number, slot, found[number]))
         return tuple(events)
 
-    def _take(self, number: int, slot: _Slot, logits: Array) -> TokenEvent:
-        """Sample the slot's next token; free the slot when it was the last."""
+    def _on_device(self, slots: Iterable[_Slot]) -> bool:
+        """Whether the tokens of a step are all that is wanted of it."""
+        greedy = (slot.request.sampling.temperature == 0.0 for slot in slots)
+        return self._session.samples_on_device and all(greedy)
+
+    def _take(self, number: int, slot: _Slot, found: Array | int) -> TokenEvent:
+        """The slot's next token, from its logits unless it is one; after the last it is free."""
         request = slot.request
-        token = sample(logits, request.sampling, slot.rng)
+        if np.ndim(found) == 0:
+            token = check_token(int(found), self._session.vocab_size)
+        else:
+            token = sample(np.asarray(found), request.sampling, slot.rng)
         self._tokens[number] = token
         slot.num_new += 1
         reason: FinishReason | None = None

@@ -1,5 +1,6 @@
 """What a session needs of the ranks it runs on."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +16,15 @@ class Ranks(Protocol):
     One call at a time: the KV caches are changed by every run.
     """
 
-    def run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        """Run a program on every rank with the same ``data``, in signature order; logits."""
+    def run(
+        self, phase: Phase, bucket: int, data: list[Array], *, wanted: Sequence[int] = (0,)
+    ) -> list[Array]:
+        """Run a program on every rank with the same ``data``, in signature order.
+
+        Returns:
+            The outputs ``wanted``, by their numbers in the signature and the same on every rank:
+            the first has the logits or embeddings. No other output is brought to the host.
+        """
 
     def close(self) -> None:
         """Give back what the ranks hold."""

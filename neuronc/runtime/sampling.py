@@ -9,6 +9,7 @@ from neuronc.errors import InputError, UsageError
 from neuronc.runtime.request import SamplingParams
 
 Array = np.ndarray[Any, Any]
+_NOT_FINITE = "neuronc verify names weights that hold NaN or infinity"
 
 
 def check_sampling(params: SamplingParams) -> None:
@@ -32,6 +33,31 @@ def check_sampling(params: SamplingParams) -> None:
             raise UsageError(message, hint="see neuronc generate --help")
 
 
+def greedy(logits: Array) -> int:
+    """The first of the largest of ``logits [vocab]``; ``vocab`` where that is NaN or infinite.
+
+    Programs that sample on the device do the same: see `neuronc.trace.greedy`.
+    """
+    scores = logits.astype(np.float32, copy=False)
+    best = int(np.argmax(scores))  # a NaN counts as the largest
+    return best if np.isfinite(scores[best]) else len(scores)
+
+
+def check_token(token: int, vocab_size: int) -> int:
+    """``token``, which a program sampled.
+
+    Raises:
+        InputError: it is none of the vocabulary, so there was no most likely token.
+    """
+    if not 0 <= token < vocab_size:
+        message = (
+            "the model's logits are not finite: its program gave"
+            f" {token} as the most likely of {vocab_size} tokens"
+        )
+        raise InputError(message, hint=_NOT_FINITE)
+    return token
+
+
 def sample(logits: Array, params: SamplingParams, rng: np.random.Generator) -> int:
     """The next token id from ``logits [vocab]``.
 
@@ -45,7 +71,7 @@ def sample(logits: Array, params: SamplingParams, rng: np.random.Generator) -> i
     largest = float(logits[best])
     if not math.isfinite(largest):
         message = f"the model's logits are not finite: {largest} for token {best}"
-        raise InputError(message, hint="neuronc verify names weights that hold NaN or infinity")
+        raise InputError(message, hint=_NOT_FINITE)
     if params.temperature == 0.0:
         return best
     scores = logits.astype(np.float32, copy=False)  # numpy compares half precision slowly

@@ -18,7 +18,7 @@ from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
 from neuronc.runtime.opening import comparing, device_name, open_ranks, require_listed
 from neuronc.runtime.ranks import Ranks
-from neuronc.trace.program_spec import Phase
+from neuronc.trace.program_spec import TOKENS, Phase
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +44,9 @@ class Session:
         self.decode_buckets = manifest.decode_buckets
         self.embed_buckets = manifest.embed_buckets
         self.vocab_size = manifest.programs[0].signature.outputs[0].shape[1]
+        self.samples_on_device = manifest.on_device_sampling
+        outputs = manifest.programs[0].signature.outputs
+        self._outputs = {tensor.name: number for number, tensor in enumerate(outputs)}
         self.ran_on = ran_on
         self.load_s = 0.0
         self._checked = checked
@@ -104,6 +107,25 @@ class Session:
             PlanError: the chunk does not fit the largest bucket, or the cache.
             ValueError: no such slot, or no tokens.
         """
+        (logits,) = self.prefill_outputs(slot, token_ids, start=start, names=("logits",))
+        row: Array = logits[0]
+        return row
+
+    def prefill_token(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> int:
+        """`prefill`, but the most likely next token, sampled on the device.
+
+        As `neuronc.runtime.sampling.greedy` of the logits, which stay where they are.
+
+        Raises:
+            ValueError: the programs do not sample.
+        """
+        (tokens,) = self.prefill_outputs(slot, token_ids, start=start, names=(TOKENS,))
+        return int(tokens[0])
+
+    def prefill_outputs(
+        self, slot: int, token_ids: Sequence[int], *, start: int = 0, names: Sequence[str]
+    ) -> list[Array]:
+        """`prefill`: the outputs ``names`` of one run, ``logits [1, vocab]`` or ``tokens [1]``."""
         if not 0 <= slot < self.batch_size or len(token_ids) == 0:  # XLA would drop the write
             message = f"{len(token_ids)} tokens for slot {slot} of {self.batch_size}"
             raise ValueError(message)
@@ -117,8 +139,7 @@ class Session:
         padded = np.zeros((1, bucket), dtype=np.int32)
         padded[0, : len(token_ids)] = token_ids
         data = [padded, *(np.array([n], dtype=np.int32) for n in (slot, start, len(token_ids)))]
-        logits: Array = self._run("prefill", bucket, data)[0]
-        return logits
+        return self._run("prefill", bucket, data, names)
 
     def decode(self, token_ids: Array, positions: Array, *, bucket: int | None = None) -> Array:
         """One token for every slot; logits ``[batch, vocab]``.
@@ -132,6 +153,27 @@ class Session:
         Raises:
             PlanError: a position is beyond the bucket, or the cache.
         """
+        return self.decode_outputs(token_ids, positions, bucket=bucket, names=("logits",))[0]
+
+    def decode_tokens(
+        self, token_ids: Array, positions: Array, *, bucket: int | None = None
+    ) -> Array:
+        """`decode`, but every slot's most likely next token ``[batch]``, sampled on the device.
+
+        Raises:
+            ValueError: the programs do not sample.
+        """
+        return self.decode_outputs(token_ids, positions, bucket=bucket, names=(TOKENS,))[0]
+
+    def decode_outputs(
+        self,
+        token_ids: Array,
+        positions: Array,
+        *,
+        bucket: int | None = None,
+        names: Sequence[str],
+    ) -> list[Array]:
+        """`decode`: the outputs ``names`` of one run, ``logits`` or ``tokens``."""
         last = int(positions.max())
         bucket = self.decode_bucket(last) if bucket is None else bucket
         if positions.min() < 0 or last >= bucket:  # attention would not see it
@@ -139,7 +181,7 @@ class Session:
             raise PlanError(message, hint="let decode choose the bucket")
         # Copies: a rank may still read its inputs when the logits of the first are here.
         data = [np.array(values, dtype=np.int32) for values in (token_ids, positions)]
-        return self._run("decode", bucket, data)
+        return self._run("decode", bucket, data, names)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Array:
         """Embeddings ``[len(texts), hidden]`` f32 of token ids, in one call.
@@ -160,8 +202,8 @@ class Session:
         for row, text in zip(padded, texts, strict=False):
             row[: len(text)] = text
         unused = np.zeros(self.batch_size - len(texts), dtype=np.int32)
-        found = self._run("embed", bucket, [padded, np.concatenate([lengths, unused])])
-        return found[: len(texts)]
+        data = [padded, np.concatenate([lengths, unused])]
+        return self._run("embed", bucket, data, ("embedding",))[0][: len(texts)]
 
     def require(self, *, embeds: bool) -> None:
         """Refuse an artifact for the other task.
@@ -193,10 +235,16 @@ class Session:
         start = min(num_done, self.max_length - bucket)
         return start, end
 
-    def _run(self, phase: Phase, bucket: int, data: list[Array]) -> Array:
-        logits = self.ranks.run(phase, bucket, data)
+    def _run(
+        self, phase: Phase, bucket: int, data: list[Array], names: Sequence[str]
+    ) -> list[Array]:
+        if lost := [name for name in names if name not in self._outputs]:
+            message = f"the programs of this artifact have no output {lost[0]}"
+            raise ValueError(message)
+        wanted = [self._outputs[name] for name in names]
+        found = self.ranks.run(phase, bucket, data, wanted=wanted)
         self._checked.result()
-        return logits
+        return found
 
 
 def _smallest(buckets: tuple[int, ...], needed: int, subject: str) -> int:

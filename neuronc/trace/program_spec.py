@@ -10,6 +10,9 @@ StepPhase = Literal["prefill", "decode"]
 Phase = StepPhase | Literal["embed"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode", "embed")
 
+TOKENS = "tokens"
+"""Name of the output, after the caches, of a program that samples on the device."""
+
 MergedWeights = tuple[tuple[str, ...], ...]
 """Groups of weights that an executable takes as one, each laid after the one before."""
 
@@ -21,12 +24,16 @@ class ProgramSpec:
     Prefill takes one sequence's chunk of ``bucket`` tokens into one slot; decode takes one token
     for each of ``batch_size`` slots and sees the first ``bucket`` cache positions; embed takes
     ``batch_size`` texts of up to ``bucket`` tokens.
+
+    Attributes:
+        on_device_sampling: Whether it gives the most likely tokens as well; never of embed.
     """
 
     phase: Phase
     bucket: int
     batch_size: int
     max_length: int
+    on_device_sampling: bool = False
 
     @property
     def name(self) -> str:
@@ -61,6 +68,12 @@ class ProgramSignature:
     outputs: tuple[TensorSpec, ...]
     aliases: Mapping[int, int]
 
+    @property
+    def tokens_at(self) -> int | None:
+        """Which output is `TOKENS`; None if none is."""
+        names = [tensor.name for tensor in self.outputs]
+        return names.index(TOKENS) if TOKENS in names else None
+
 
 def list_programs(
     *,
@@ -69,6 +82,7 @@ def list_programs(
     prefill_buckets: tuple[int, ...] = (),
     decode_buckets: tuple[int, ...] = (),
     embed_buckets: tuple[int, ...] = (),
+    on_device_sampling: bool = False,
 ) -> tuple[ProgramSpec, ...]:
     """One program per (phase, bucket), prefill first, small buckets first."""
     phases: tuple[tuple[Phase, tuple[int, ...]], ...] = (
@@ -77,7 +91,13 @@ def list_programs(
         ("embed", embed_buckets),
     )
     return tuple(
-        ProgramSpec(phase=phase, bucket=bucket, batch_size=batch_size, max_length=max_length)
+        ProgramSpec(
+            phase=phase,
+            bucket=bucket,
+            batch_size=batch_size,
+            max_length=max_length,
+            on_device_sampling=on_device_sampling and phase != "embed",
+        )
         for phase, buckets in phases
         for bucket in buckets
     )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from neuronc.trace.context import ProgramContext, current_program, running
+from neuronc.trace.greedy import greedy_tokens
 from neuronc.trace.kv_cache import slot_cache
 from neuronc.trace.program_spec import ProgramSignature, ProgramSpec
 
@@ -21,7 +22,7 @@ class RankProgram(nn.Module):
         self.signature, self.spec = signature, spec
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Logits ``[N, vocab]``, then the caches."""
+        """Logits ``[N, vocab]``, then the caches, then tokens ``[N]`` if the program samples."""
         by_kind: dict[str, dict[str, torch.Tensor]] = {
             "weight": {},
             "cache": {},
@@ -33,9 +34,10 @@ class RankProgram(nn.Module):
         token_ids, place, program = start(by_kind["data"], by_kind["rank"].get("rank"), self.spec)
         cache = slot_cache(by_kind["cache"], self.num_layers, **place)
         with running(program):
-            logits = call_model(self.held[0], by_kind["weight"], token_ids, cache)
+            logits = call_model(self.held[0], by_kind["weight"], token_ids, cache)[:, 0]
         kept = [_kept(cache, name) for name in by_kind["cache"]]
-        return (logits[:, 0], *kept)
+        tokens = [greedy_tokens(logits)] if self.spec.on_device_sampling else []
+        return (logits, *kept, *tokens)
 
 
 def start(

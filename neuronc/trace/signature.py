@@ -6,7 +6,7 @@ from neuronc.families.model_config import ModelConfig
 from neuronc.parallel.plan import ParallelPlan
 from neuronc.parallel.stored import stored_tensors
 from neuronc.trace.kv_cache import LayerCache
-from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec
+from neuronc.trace.program_spec import TOKENS, ProgramSignature, ProgramSpec, TensorSpec
 
 
 def make_signature(
@@ -24,7 +24,8 @@ def make_signature(
     Prefill data: ``token_ids [1, bucket]``, ``slot [1]``, ``start [1]`` (position of the first
     token), ``length [1]`` (valid tokens). Decode data: ``token_ids [batch]``,
     ``positions [batch]``. All i32. Output: ``logits`` (``[1, vocab]`` of the last valid token, or
-    ``[batch, vocab]``), then the caches, each in place of its input.
+    ``[batch, vocab]``), then the caches, each in place of its input, then ``tokens`` (``[1]`` or
+    ``[batch]`` i32) where the program samples.
 
     Embed data: ``token_ids [batch, bucket]`` and ``lengths [batch]`` i32. Output: ``embedding``
     ``[batch, hidden]`` f32.
@@ -46,15 +47,27 @@ def make_signature(
     inputs = (*weights, *caches, *rank, *data_specs(spec))
     out = _output(config, spec, dtype)
     aliases = {1 + i: len(weights) + i for i in range(len(caches))}
-    return ProgramSignature(inputs=inputs, outputs=(out, *caches), aliases=aliases)
+    outputs = (out, *caches, *_tokens(spec))
+    return ProgramSignature(inputs=inputs, outputs=outputs, aliases=aliases)
 
 
 def _output(config: ModelConfig, spec: ProgramSpec, dtype: str) -> TensorSpec:
     if spec.phase == "embed":
         shape = (spec.batch_size, config.hidden_size)
         return TensorSpec(name="embedding", kind="data", shape=shape, dtype="f32")
-    rows = 1 if spec.phase == "prefill" else spec.batch_size
-    return TensorSpec(name="logits", kind="data", shape=(rows, config.vocab_size), dtype=dtype)
+    shape = (_rows(spec), config.vocab_size)
+    return TensorSpec(name="logits", kind="data", shape=shape, dtype=dtype)
+
+
+def _tokens(spec: ProgramSpec) -> tuple[TensorSpec, ...]:
+    """After the caches, so that their numbers are the same with and without it."""
+    if not spec.on_device_sampling:
+        return ()
+    return (TensorSpec(name=TOKENS, kind="data", shape=(_rows(spec),), dtype="i32"),)
+
+
+def _rows(spec: ProgramSpec) -> int:
+    return 1 if spec.phase == "prefill" else spec.batch_size
 
 
 def data_specs(spec: ProgramSpec) -> tuple[TensorSpec, ...]:

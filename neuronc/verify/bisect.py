@@ -2,11 +2,13 @@
 
 A first prefill chunk and a decode step (of an encoder: one text) run through programs that also
 give out what every layer does; transformers' layers are watched on the same tokens. The weights
-are the artifact's, the programs those that this neuronc makes of its config.
+are the artifact's, the programs those that this neuronc makes of its config for its target,
+without sampling on the device, which comes after all layers.
 """
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,8 @@ def bisect_artifact(
     tokens = [tokens[i % len(tokens)] for i in range(specs[0].bucket + 1)]
     with tempfile.TemporaryDirectory() as scratch:
         ranks, layers = _tapped(manifest, config, specs, weights_dir, Path(scratch), progress)
-        found = {spec.name: _run(ranks, spec, tokens) for spec in specs}
+        wanted = list(layers.values())
+        found = {spec.name: _run(ranks, spec, tokens, wanted) for spec in specs}
     length = specs[0].bucket if manifest.embeds else len(tokens)
     truth = references.truth.layers(tokens[:length])
     own = references.same_dtype.layers(tokens[:length]) if references.same_dtype else None
@@ -84,14 +87,14 @@ def bisect_artifact(
 
 def _specs(manifest: Manifest) -> list[ProgramSpec]:
     """The smallest program of every kind."""
-    sizes = {"batch_size": manifest.batch_size, "max_length": manifest.max_length}
+    sized = partial(ProgramSpec, batch_size=manifest.batch_size, max_length=manifest.max_length)
     if manifest.embeds:
-        return [ProgramSpec(phase="embed", bucket=manifest.embed_buckets[0], **sizes)]
+        return [sized(phase="embed", bucket=manifest.embed_buckets[0])]
     prefill = min(manifest.prefill_buckets[0], manifest.max_length - 1)
     bucket = next(b for b in manifest.decode_buckets if b > prefill)
     return [
-        ProgramSpec(phase="prefill", bucket=prefill, **sizes),
-        ProgramSpec(phase="decode", bucket=bucket, **sizes),
+        sized(phase="prefill", bucket=prefill),
+        sized(phase="decode", bucket=bucket),
     ]
 
 
@@ -102,8 +105,8 @@ def _tapped(
     weights_dir: Path,
     scratch: Path,
     progress: Progress,
-) -> tuple[CpuRanks, list[str]]:
-    """The ranks with programs that give out their layers, and the layers' names."""
+) -> tuple[CpuRanks, dict[str, int]]:
+    """The ranks with programs that give out their layers, and each layer's output by its name."""
     split = read_split_manifest(weights_dir)
     jobs = [
         ProgramJob(
@@ -115,7 +118,8 @@ def _tapped(
             shapes={name: tuple(shape) for name, shape in split.shapes.items()},
             dtype=manifest.dtype,
             quantize=split.quantize,
-            target="cpu",
+            target=manifest.target,  # a Neuron artifact's programs are legalised
+            top_k_call=manifest.num_top_k_calls > 0,
             make_executable=True,
             taps=True,
         )
@@ -125,13 +129,13 @@ def _tapped(
     entries = tuple(take_program(scratch, spec) for spec in specs)
     (scratch / WEIGHTS_DIR).symlink_to(weights_dir.resolve())
     outputs = entries[0].signature.outputs
-    layers = [t.name for t in outputs[1:] if t.kind == "data"]
+    layers = {t.name: n for n, t in enumerate(outputs) if n > 0 and t.kind == "data"}
     host = describe_host()
     ranks = open_cpu_ranks(scratch, replace(manifest, programs=entries, host=host))
     return ranks, layers
 
 
-def _run(ranks: CpuRanks, spec: ProgramSpec, tokens: list[int]) -> list[Array]:
+def _run(ranks: CpuRanks, spec: ProgramSpec, tokens: list[int], wanted: list[int]) -> list[Array]:
     """Each layer's output ``[tokens, hidden]`` for the first slot or text."""
     data: list[Any]
     batch, last = spec.batch_size, len(tokens) - 1
@@ -141,8 +145,8 @@ def _run(ranks: CpuRanks, spec: ProgramSpec, tokens: list[int]) -> list[Array]:
         data = [[tokens[:last]], [0], [0], [last]]
     else:
         data = [[tokens[last]] * batch, [last] * batch]
-    _, *layers = ranks.run_tapped(spec.phase, spec.bucket, [np.array(d, np.int32) for d in data])
-    return [layer[0] for layer in layers]
+    arrays = [np.array(part, np.int32) for part in data]
+    return [layer[0] for layer in ranks.run(spec.phase, spec.bucket, arrays, wanted=wanted)]
 
 
 class _Errors:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from neuronc.dtypes import DTYPES
+from neuronc.runtime.sampling import greedy
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +45,7 @@ class LogitsRow:
         slot: Where the sequence lived.
         position: Index of the token whose successor the logits predict.
         same_dtype: transformers' own logits in the artifact's dtype; None where that is f32.
+        token: What the program sampled from the compiled logits; None where it samples nothing.
     """
 
     phase: str
@@ -53,6 +55,20 @@ class LogitsRow:
     compiled: Array
     reference: Array
     same_dtype: Array | None = None
+    token: int | None = None
+
+    @property
+    def told(self) -> str:
+        """Where it is, and what is wrong with its token if that is what is wrong."""
+        place = f"{self.phase}_{self.bucket}, slot {self.slot}, position {self.position}"
+        if not self.is_wrong_token:
+            return place
+        return f"{place} (on the device token {self.token}, of its logits {greedy(self.compiled)})"
+
+    @property
+    def is_wrong_token(self) -> bool:
+        """Whether the token is not the host's choice from the very same logits."""
+        return self.token is not None and self.token != greedy(self.compiled)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +87,9 @@ class Comparison:
         max_kl: Largest KL divergence of a row, in nats.
         first_divergence: Phase, bucket, slot and position of the first row beyond tolerance.
         by_program: Rows and largest ulp of each program.
+        num_tokens: Tokens sampled on the device, each compared with what the host chooses from the
+            logits of the same run; None for an artifact that does not sample.
+        num_wrong_tokens: Those that are another.
     """
 
     num_rows: int
@@ -84,12 +103,15 @@ class Comparison:
     max_kl: float
     first_divergence: str | None
     by_program: dict[str, dict[str, float]]
+    num_tokens: int | None = None
+    num_wrong_tokens: int = 0
 
     def describe(self) -> str:
         """What was found, for an error."""
+        wrong = f"; {self.num_wrong_tokens} of {self.num_tokens} tokens sampled wrongly"
         return (
             f"{describe_error(self.max_ulp, self.tolerance_ulp, self.dtype_ulp)};"
-            f" top-1 agreement {self.top1_agreement:.1%}"
+            f" top-1 agreement {self.top1_agreement:.1%}{wrong if self.num_wrong_tokens else ''}"
         )
 
     @property
@@ -156,7 +178,9 @@ def compare_rows(rows: Sequence[LogitsRow], *, dtype: str, num_layers: int) -> C
     assert (own is None) == (dtype == "f32"), "reduced precision has transformers' own rows"
     allowed = tolerance_ulp(own, num_layers)
     measured = [_measure(row, eps, allowed) for row in rows]
-    first = next((row for row, m in zip(rows, measured, strict=True) if not m.fine), None)
+    bad = (r for r, m in zip(rows, measured, strict=True) if not m.fine or r.is_wrong_token)
+    first = next(bad, None)
+    tokens = [row for row in rows if row.token is not None]
     own_errors = [
         relative_error(row.same_dtype, row.reference) / eps
         for row in rows
@@ -178,8 +202,10 @@ def compare_rows(rows: Sequence[LogitsRow], *, dtype: str, num_layers: int) -> C
         top1_agreement=sum(m.top1 for m in measured) / len(measured),
         num_ties=sum(m.tie for m in measured),
         max_kl=max(m.kl for m in measured),
-        first_divergence=typical if first is None else _place(first),
+        first_divergence=typical if first is None else first.told,
         by_program=by_program,
+        num_tokens=len(tokens) or None,
+        num_wrong_tokens=sum(row.is_wrong_token for row in tokens),
     )
 
 
@@ -218,7 +244,3 @@ def _log_softmax(x: Array) -> Array:
     shifted = x - x.max()
     result: Array = shifted - np.log(np.exp(shifted).sum())
     return result
-
-
-def _place(row: LogitsRow) -> str:
-    return f"{row.phase}_{row.bucket}, slot {row.slot}, position {row.position}"

@@ -1,6 +1,6 @@
 """Run an artifact and the original model on the same tokens, and compare every logit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,15 +19,13 @@ from neuronc.parallel.split_manifest import SplitManifest, read_split_manifest
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
 from neuronc.runtime.session import Session
-from neuronc.verify.cases import Case, make_rounds, real_tokens
-from neuronc.verify.compare import Comparison, LogitsRow, compare_rows
+from neuronc.verify.cases import make_rounds, real_tokens
+from neuronc.verify.compare import Comparison, compare_rows
 from neuronc.verify.embeddings import EmbeddingComparison, compare_embeddings, run_embeddings
 from neuronc.verify.quantization_cost import QuantizationCost, cost_of_quantization
 from neuronc.verify.reference import References, from_checkpoint, from_shards, unquantized
 from neuronc.verify.reference_tokens import ReferenceTokens, record_tokens
-
-_Truth = tuple[Any, Any]
-"""Logits ``[length, vocab]`` of a sequence in f32, and in the artifact's dtype or None."""
+from neuronc.verify.run_rounds import run_rounds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +42,8 @@ class Verification:
         quantization_cost: What that costs; None where the original weights are not at hand.
         reference_tokens: What the original model says next, for later runs to be held against;
             empty for an artifact that embeds, or that did not pass.
+        num_top_k_calls: Custom calls for top-k in what neuronx-cc reads that did not run as they
+            are: rounds of maxima stood for them, or a test double's own top-k.
     """
 
     comparison: Comparison | EmbeddingComparison
@@ -53,6 +53,7 @@ class Verification:
     quantize: str | None = None
     quantization_cost: QuantizationCost | None = None
     reference_tokens: tuple[ReferenceTokens, ...] = ()
+    num_top_k_calls: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, as stored in the manifest."""
@@ -64,6 +65,7 @@ class Verification:
             **asdict(self.comparison),
             **({} if self.quantize is None else {"quantization": self._quantization()}),
             "reference_tokens": [asdict(sequence) for sequence in self.reference_tokens],
+            **({"unverified_top_k_calls": self.num_top_k_calls} if self.num_top_k_calls else {}),
         }
 
     def _quantization(self) -> dict[str, Any]:
@@ -106,12 +108,14 @@ def _verify(
     config, references, non_finite = open_references(weights_dir, checkpoint, progress)
     found = _compare(session, references, config, weights_dir, progress)
     _require_all_programs(session, found)
+    is_device = session.ran_on == session.manifest.target
     return Verification(
         comparison=found,
         reference=_describe_reference(split, checkpoint),
         target=session.ran_on,
         non_finite_weights=non_finite,
         quantize=split.quantize,
+        num_top_k_calls=0 if is_device else session.manifest.num_top_k_calls,
         quantization_cost=_cost(session, references, config, weights_dir, checkpoint, progress),
         reference_tokens=_tokens(session, references, found, weights_dir, progress),
     )
@@ -178,7 +182,7 @@ def _compare(
 ) -> Comparison | EmbeddingComparison:
     dtype, num_layers = session.manifest.dtype, config.num_layers
     if config.embedding is None:
-        rows = list(_run(session, references, make_rounds(session, weights_dir), progress))
+        rows = list(run_rounds(session, references, make_rounds(session, weights_dir), progress))
         return compare_rows(rows, dtype=dtype, num_layers=num_layers)
     padding = config.raw.get("pad_token_id")  # in a text, transformers would not count it
     tokens = [t for t in real_tokens(weights_dir, config.vocab_size) if t != padding]
@@ -236,70 +240,3 @@ def _describe_reference(split: SplitManifest, checkpoint: Checkpoint | None) -> 
     if split.quantize is not None:
         stored += f" and dequantised {split.quantize}"
     return f"transformers eager, f32 arithmetic, {stored} weights from {origin}"
-
-
-def _run(
-    session: Session,
-    references: References,
-    rounds: tuple[tuple[Case, ...], ...],
-    progress: Progress,
-) -> Iterator[LogitsRow]:
-    total = sum(len(cases) for cases in rounds)
-    with progress.stage("comparing logits", total=total, unit="sequences") as stage:
-        for cases in rounds:
-            truths: dict[Case, _Truth] = {}
-            for case in cases:
-                if case not in truths:
-                    truths[case] = references.logits([*case.prompt, *case.forced])
-                stage.advance()
-            yield from _run_round(session, cases, [truths[case] for case in cases])
-
-
-def _run_round(
-    session: Session, cases: tuple[Case, ...], truths: list[_Truth]
-) -> Iterator[LogitsRow]:
-    for slot, case in enumerate(cases):
-        done = 0
-        while done < len(case.prompt):
-            start, done = session.next_chunk(done, len(case.prompt))
-            logits = session.prefill(slot, case.prompt[start:done], start=start)
-            bucket = session.prefill_bucket(done - start)
-            yield LogitsRow(
-                phase="prefill",
-                bucket=bucket,
-                slot=slot,
-                position=done - 1,
-                compiled=logits,
-                **_at(truths[slot], done - 1),
-            )
-    lengths = np.array([len(case.prompt) for case in cases], dtype=np.int32)
-    for step in range(max(len(case.forced) for case in cases)):
-        yield from _decode_step(session, cases, truths, lengths, step)
-
-
-def _decode_step(
-    session: Session, cases: tuple[Case, ...], truths: list[_Truth], lengths: Any, step: int
-) -> Iterator[LogitsRow]:
-    """All slots together; a slot whose forced tokens are used up repeats its last one."""
-    steps = np.array([min(step, len(case.forced) - 1) for case in cases], dtype=np.int32)
-    tokens = np.array([c.forced[s] for c, s in zip(cases, steps, strict=True)], dtype=np.int32)
-    positions = (lengths + steps).astype(np.int32)
-    bucket = session.decode_bucket(int(positions.max()))
-    logits = session.decode(tokens, positions, bucket=bucket)
-    for slot in range(len(cases)):
-        yield LogitsRow(
-            phase="decode",
-            bucket=bucket,
-            slot=slot,
-            position=int(positions[slot]),
-            compiled=logits[slot],
-            **_at(truths[slot], positions[slot]),
-        )
-
-
-def _at(truth: "_Truth", position: int) -> dict[str, Any]:
-    reference, own = truth
-    return {
-        "reference": reference[position],
-        "same_dtype": None if own is None else own[position],
-    }

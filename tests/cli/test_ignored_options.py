@@ -23,3 +23,14 @@ def test_compile_refuses_what_it_would_ignore(
     error = json.loads(capfd.readouterr().out)["error"]
     assert told in error["message"]
     assert "leave" in error["hint"]
+
+
+@pytest.mark.parametrize("flags", [("--jobs", "2"), ("--compile-timeout", "60")])
+def test_options_of_neuronx_cc_are_refused_where_it_does_not_run(
+    flags: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["compile", "model", "-o", "out", "--target", "inf2", "--lower-only", *flags]
+    assert main([*argv, "--json"]) == 2
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert "--lower-only stops before it" in error["message"]
+    assert error["hint"] == "pass them to neuronc compile BUNDLE"

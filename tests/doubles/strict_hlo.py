@@ -6,6 +6,7 @@ from typing import Any
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from neuronc.targets.neuron.hlo.schema import LEGACY
+from tests.doubles.top_k_call import TARGET, check_call
 
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 _INTERNAL, _UNSUPPORTED, _DYNAMIC = "NCC_INLA001", "NCC_EVRF001", "NCC_EMOD025"
@@ -30,11 +31,11 @@ def read_strictly(raw: bytes, *, target: str | None = None) -> Any:
             _check_shape(message)
             if message.element_type == _F8E4M3FN and target not in (None, "trn3"):
                 _refuse("NCC_EVRF051", f"f8e4m3fn is not supported on {target}")
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}
     for computation in module.computations:
         for instruction in computation.instructions:
             _check_instruction(instruction, seen)
-            seen.add(instruction.id)
+            seen[instruction.id] = instruction
     entry = module.computations[-1]
     if entry.id != module.entry_computation_id:
         _refuse(_INTERNAL, "the entry computation is not the last")
@@ -52,12 +53,14 @@ def _check_shape(shape: Any) -> None:
         _refuse(_INTERNAL, f"layout {order} is not row-major")
 
 
-def _check_instruction(instruction: Any, seen: set[int]) -> None:
+def _check_instruction(instruction: Any, seen: dict[int, Any]) -> None:
     name = instruction.name
     if not 0 <= instruction.id < _MAX_ID or instruction.id in seen:
         _refuse(_INTERNAL, f"instruction {name} has id {instruction.id}")
-    if not set(instruction.operand_ids) <= seen:
+    if not set(instruction.operand_ids) <= seen.keys():
         _refuse(_INTERNAL, f"instruction {name} uses what comes after it")
+    if instruction.custom_call_target == TARGET:
+        check_call(instruction, seen)
     if instruction.opcode in _REFUSED_OPS:
         _refuse(_UNSUPPORTED, f"Unsupported operator {instruction.opcode} in {name}")
     if instruction.opcode == "reduce" and len(instruction.operand_ids) != 2:

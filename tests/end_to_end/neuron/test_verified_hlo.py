@@ -146,3 +146,15 @@ def test_program_that_is_not_there_is_bad_input(tiny_bundle: Path, tmp_path: Pat
     path.write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"program decode_32: there is no neuron\.hlo\.pb"):
         relink(copied)
+
+
+@pytest.mark.parametrize("fault", ["groups of one rank"], indirect=True)
+def test_bisecting_runs_the_legalised_programs(
+    fault: str, tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copied = copy_artifact(tiny_bundle, tmp_path / "copy")
+    assert main(["verify", str(copied), "--bisect", "--quiet", "--json"]) == 0
+    data = json.loads(capfd.readouterr().out)["data"]
+    assert data["passed"], "the artifact's own programs were made before"
+    differing = [layer["layer"] for layer in data["layers"] if layer["differs"]]
+    assert differing == ["model.layers.0", "model.layers.1"] * 2, fault

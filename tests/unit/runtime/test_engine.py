@@ -34,6 +34,7 @@ def traffic(draw: st.DrawFn) -> tuple[dict[str, Any], list[Request]]:
         "max_length": max_length,
         "prefill_buckets": tuple(sorted(draw(st.sets(sizes, min_size=1, max_size=3)))),
         "decode_buckets": tuple(sorted(draw(st.sets(sizes, max_size=2)) | {max_length})),
+        "on_device_sampling": draw(st.booleans()),
     }
     tokens = st.integers(0, VOCAB_SIZE - 1)
     requests = []
@@ -240,3 +241,60 @@ def test_logits_that_are_not_finite_end_the_run_with_a_reason() -> None:
     engine = Engine(open_toy(rows_changed={1: rows}))
     with pytest.raises(InputError, match="not finite: nan for token 7"):
         engine.run([ask("a"), ask("b")])
+
+
+def watched(engine: Engine) -> list[tuple[int, ...]]:
+    """Filled with the outputs that every step brings to the host."""
+    seen: list[tuple[int, ...]] = []
+    ranks: Any = engine._session.ranks
+    run = ranks.run
+
+    def watch(*args: Any, wanted: Any) -> Any:
+        seen.append(tuple(wanted))
+        return run(*args, wanted=wanted)
+
+    ranks.run = watch
+    return seen
+
+
+def test_greedy_steps_bring_tokens_alone_and_others_logits_alone() -> None:
+    logits, tokens = (0,), (2,)
+    sampled = ask("s", new=2, sampling=SamplingParams(temperature=1.0, seed=5))
+    requests = [ask("a", new=3), sampled, ask("b", new=2)]
+    engine = Engine(open_toy(on_device_sampling=True))
+    seen = watched(engine)
+
+    answers = engine.run(requests)
+
+    assert answers == Engine(open_toy()).run(requests)
+    # Prefill of each of the first two, a step of both; then b comes in, and the last step.
+    assert seen == [tokens, logits, logits, tokens, tokens]
+    plain = Engine(open_toy())
+    seen = watched(plain)
+    plain.run(requests)
+    assert set(seen) == {logits}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_tokens_of_logits_that_are_not_finite_end_the_run_with_a_reason(bad: float) -> None:
+    rows = np.stack([toy_logits([1]), toy_logits([2])])
+    rows[0, 7] = bad
+    engine = Engine(open_toy(rows_changed={1: rows}, on_device_sampling=True))
+    with pytest.raises(InputError, match="not finite: its program gave 24 as the most likely"):
+        engine.run([ask("a"), ask("b")])
+    assert InputError.exit_code == 3
+
+
+def test_what_no_program_gives_is_an_error_of_the_caller() -> None:
+    session = open_toy()
+    with pytest.raises(ValueError, match="no output tokens"):
+        session.prefill_token(0, [1, 2])
+    with pytest.raises(ValueError, match="no output tokens"):
+        session.decode_tokens(np.zeros(2, np.int32), np.zeros(2, np.int32))
+
+
+def test_tokens_of_a_session_are_the_first_largest_of_its_logits() -> None:
+    session = open_toy(on_device_sampling=True)
+    assert session.prefill_token(0, [1, 2]) == int(session.prefill(1, [1, 2]).argmax())
+    step = (np.array([3, 3], np.int32), np.array([2, 2], np.int32))
+    assert session.decode_tokens(*step).tolist() == session.decode(*step).argmax(-1).tolist()

@@ -16,7 +16,13 @@ from neuronc.artifact.manifest import Manifest, ProgramEntry
 from neuronc.runtime.cpu_ranks import CpuRanks
 from neuronc.runtime.request import Request
 from neuronc.runtime.session import Session
-from neuronc.trace.program_spec import ProgramSignature, ProgramSpec, TensorSpec, list_programs
+from neuronc.trace.program_spec import (
+    TOKENS,
+    ProgramSignature,
+    ProgramSpec,
+    TensorSpec,
+    list_programs,
+)
 
 Array = np.ndarray[Any, Any]
 VOCAB_SIZE = 24
@@ -47,6 +53,7 @@ def open_toy(
     prefill_buckets: tuple[int, ...] = (8, 16),
     decode_buckets: tuple[int, ...] = (32, 64),
     rows_changed: Mapping[int, Array] | None = None,
+    on_device_sampling: bool = False,
 ) -> Session:
     """A session of the toy model; decode call N gives ``rows_changed[N]`` in place of its logits."""
     specs = list_programs(
@@ -54,11 +61,14 @@ def open_toy(
         max_length=max_length,
         prefill_buckets=prefill_buckets,
         decode_buckets=decode_buckets,
+        on_device_sampling=on_device_sampling,
     )
     manifest = _manifest(specs)
     decoder = _Decoder(rows_changed or {})
     programs: dict[Any, Callable[..., Any]] = {
-        (s.phase, s.bucket): _Prefill(s.bucket) if s.phase == "prefill" else decoder.of(s.bucket)
+        (s.phase, s.bucket): _sampling(
+            _Prefill(s.bucket) if s.phase == "prefill" else decoder.of(s.bucket)
+        )
         for s in specs
     }
     cache = np.full((batch_size, max_length), PADDING, dtype=np.int32)
@@ -69,7 +79,10 @@ def open_toy(
 
 def _manifest(specs: tuple[ProgramSpec, ...]) -> Manifest:
     logits = TensorSpec(name="logits", kind="data", shape=(1, VOCAB_SIZE), dtype="f32")
-    signature = ProgramSignature(inputs=(), outputs=(logits,), aliases={})
+    cache = TensorSpec(name="cache", kind="cache", shape=(1,), dtype="i32")
+    tokens = TensorSpec(name=TOKENS, kind="data", shape=(1,), dtype="i32")
+    outputs = (logits, cache, tokens) if specs[0].on_device_sampling else (logits, cache)
+    signature = ProgramSignature(inputs=(), outputs=outputs, aliases={})
     return Manifest(
         model={},
         tp=1,
@@ -85,6 +98,18 @@ def _manifest(specs: tuple[ProgramSpec, ...]) -> Manifest:
         host={},
         files=(),
     )
+
+
+def _sampling(run: Callable[..., tuple[Array, Array]]) -> Callable[..., tuple[Array, ...]]:
+    """``run`` with the first largest of every row of logits after its cache."""
+
+    def program(*inputs: Array) -> tuple[Array, ...]:
+        logits, cache = run(*inputs)
+        best = logits.argmax(-1)
+        fine = np.isfinite(logits.max(-1))
+        return logits, cache, np.where(fine, best, VOCAB_SIZE).astype(np.int32)
+
+    return program
 
 
 @dataclass(frozen=True)

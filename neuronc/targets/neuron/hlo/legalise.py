@@ -27,7 +27,13 @@ from neuronc.trace.program_spec import ProgramSignature
 _UNSUPPORTED = frozenset({F64, C64, C128})
 
 
-def legalise(hlo: bytes, signature: ProgramSignature, *, floats_end_at_240: bool = False) -> bytes:
+def legalise(
+    hlo: bytes,
+    signature: ProgramSignature,
+    *,
+    floats_end_at_240: bool = False,
+    top_k_call: bool = False,
+) -> bytes:
     """Serialized ``xla.HloModuleProto`` of one rank, in the form neuronx-cc reads.
 
     Inputs are named as in ``signature``; a cache's input ``NAME.must_alias_input`` and its output
@@ -39,6 +45,7 @@ def legalise(hlo: bytes, signature: ProgramSignature, *, floats_end_at_240: bool
         signature: Inputs and outputs of that module in order.
         floats_end_at_240: The target has f8e4m3 and no f8e4m3fn, and no input of the latter type
             holds more than 240: it becomes the former.
+        top_k_call: Top-k becomes the compiler's own custom call where that can say it.
 
     Raises:
         CompilerError: the module has a field, type or shape that has no legal form; it is named.
@@ -47,19 +54,18 @@ def legalise(hlo: bytes, signature: ProgramSignature, *, floats_end_at_240: bool
     for message in walk(module):
         _refuse_unknown_fields(message)
     inline_calls(module)
-    rewrite_operators(module)
+    rewrite_operators(module, top_k_call=top_k_call)
     if floats_end_at_240:
         end_floats_at_240(module)
     for computation in module.computations:
         for instruction in computation.instructions:
             _legalise_instruction(instruction)
-    for shape in shapes_of(module):
-        _legalise_shape(shape)
+    legalise_shapes(module)
     entry = entry_of(module)
     copy_passed_through(entry, signature)
     name_inputs_and_outputs(entry, signature)
     set_aliases(module, signature)
-    _renumber(module)
+    renumber(module)
     _drop_newer_fields(module)
     legal = LEGACY.FromString(module.SerializeToString(deterministic=True))
     for message in walk(legal):
@@ -104,6 +110,12 @@ def _expand_iota(iota: Any) -> list[list[int]]:
     return [[int(number) for number in row] for row in rows]
 
 
+def legalise_shapes(module: Any) -> None:
+    """Give every tensor of ``module`` a row-major layout; refuse what has no form."""
+    for shape in shapes_of(module):
+        _legalise_shape(shape)
+
+
 def _legalise_shape(shape: Any) -> None:
     if shape.element_type in _UNSUPPORTED:
         message = f"HLO has a tensor of {name_of(shape.element_type)}"
@@ -121,7 +133,7 @@ def _legalise_shape(shape: Any) -> None:
     shape.layout.tail_padding_alignment_in_elements = 1
 
 
-def _renumber(module: Any) -> None:
+def renumber(module: Any) -> None:
     """Ids from 0 without gaps, unique in the module; computations are numbered apart."""
     computations = {c.id: number for number, c in enumerate(module.computations)}
     fresh = 0

@@ -1,6 +1,7 @@
 """Top-k, as XLA's own operator or as a sort of which the first elements are read.
 
-Each round takes the best that is left, the first of equal ones, and strikes it out.
+Each round takes the best that is left, the first of equal ones, and strikes it out. On request the
+compiler's own custom call takes the place of the rounds.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from neuronc.targets.neuron.hlo.element_types import (
     FLOATS,
     S32,
     TUPLE,
+    U32,
     highest,
     lowest,
 )
@@ -44,11 +46,19 @@ class _TopK:
         return int(self.key.shape.dimensions[self.dim])
 
 
-def rewrite_top_k(builder: Builder, instruction: Any) -> Any:
+CALL = "AwsNeuronTopK"
+"""neuronx-cc's own top-k: ``backend_config`` is k in decimal, the result (values, u32 places)."""
+
+_PLAIN_DESCENDING = Order(descending=True, first_nan="both")
+"""What torch's top-k means: of equal values the first, NaN before all."""
+
+
+def rewrite_top_k(builder: Builder, instruction: Any, *, call: bool = False) -> Any:
     """The rule for ``topk``, the custom call ``TopK``, and a sort that is read from its start.
 
-    The compiler's own ``AwsNeuronTopK`` is not used: which of equal values it gives first is not
-    documented, and nothing else can run it, so that its numbers could not be verified.
+    The compiler's own `CALL` is used only with ``call``, and where it can say what is asked: which
+    of equal values it gives first is not documented, and nothing else can run it, so that its
+    numbers cannot be verified.
 
     Raises:
         CompilerError: k is too large.
@@ -61,8 +71,22 @@ def rewrite_top_k(builder: Builder, instruction: Any) -> Any:
         return None
     if top is None:
         return None
-    parts = _emit(builder, top, instruction)
+    parts = _emit_call(builder, top) if call and _can_be_called(builder, top) else None
+    parts = parts or _emit(builder, top, instruction)
     return parts[0] if instruction.shape.element_type != TUPLE else builder.tuple_of(*parts)
+
+
+def rewrite_call(builder: Builder, instruction: Any) -> Any:
+    """The rule for `CALL`: the rounds in its place, for what cannot run it."""
+    if instruction.opcode != "custom-call" or instruction.custom_call_target != CALL:
+        return None
+    (x,) = builder.operands(instruction)
+    dims = list(x.shape.dimensions)
+    dim, dtype = len(dims) - 1, instruction.shape.tuple_shapes[1].element_type
+    operands = [x, builder.iota(dtype, dims, dim)]
+    k = int(instruction.backend_config)
+    top = _TopK(operands=operands, key=x, order=_PLAIN_DESCENDING, dim=dim, k=k)
+    return builder.tuple_of(*_emit(builder, top, instruction))
 
 
 def _of_sort(builder: Builder, sort: Any) -> _TopK | None:
@@ -102,6 +126,31 @@ def _of_top_k(builder: Builder, instruction: Any) -> _TopK:
         order = TOTAL_DESCENDING
     places = builder.iota(indices.element_type, list(x.shape.dimensions), dim)
     return _TopK(operands=[x, places], key=x, order=order, dim=dim, k=values.dimensions[dim])
+
+
+def _can_be_called(builder: Builder, top: _TopK) -> bool:
+    """Whether it is the largest floats along the last dim, and where they are."""
+    others = [x for x in top.operands if x is not top.key]
+    is_last = top.dim == len(top.key.shape.dimensions) - 1
+    is_of_floats = top.key.shape.element_type in FLOATS and top.order.descending
+    return is_last and is_of_floats and all(is_iota(builder, x, top.dim) for x in others)
+
+
+def _emit_call(builder: Builder, top: _TopK) -> list[Any]:
+    x = top.key
+    dims = [*list(x.shape.dimensions)[:-1], top.k]
+    config = str(top.k).encode()
+    call = builder.emit("custom-call", TUPLE, (), x, custom_call_target=CALL, backend_config=config)
+    for dtype in (x.shape.element_type, U32):
+        call.shape.tuple_shapes.add(element_type=dtype, dimensions=dims)
+    values, places = (
+        builder.emit("get-tuple-element", part.element_type, dims, call, tuple_index=number)
+        for number, part in enumerate(call.shape.tuple_shapes)
+    )
+    return [
+        values if operand is x else builder.convert(places, operand.shape.element_type)
+        for operand in top.operands
+    ]
 
 
 def _emit(builder: Builder, top: _TopK, source: Any) -> list[Any]:
