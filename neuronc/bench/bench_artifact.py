@@ -16,6 +16,10 @@ from neuronc.bench.environment import (
 from neuronc.bench.noise import judge
 from neuronc.bench.noise_sample import NoiseSample, read_noise
 from neuronc.bench.reference import read_known
+from neuronc.bench.roofline.cpu_peaks import measure_cpu
+from neuronc.bench.roofline.machine import neuron_machine
+from neuronc.bench.roofline.program_cost import costs_by_class
+from neuronc.bench.roofline.steps import Roofline
 from neuronc.bench.run import Bench
 from neuronc.bench.settings import Settings
 from neuronc.progress import SILENT, Progress
@@ -64,9 +68,22 @@ def bench_artifact(
         fingerprint=fingerprint(session.manifest),
         environment=environment,
         load={"load_s": session.load_s, "peak_rss_bytes": peak_rss_bytes(), "device": device},
-        machine=None,
+        roofline=_roofline(folder, session),
         noise=None if before is None or after is None else judge(before, after, wall_s=wall_s),
     )
+
+
+def _roofline(folder: Path, session: Session) -> Roofline | None:
+    """None where a test double runs the programs: it has no limits worth a name."""
+    manifest = session.manifest
+    if session.ran_on == "cpu":
+        machine = measure_cpu()
+    elif session.ran_on == manifest.target:
+        machine = neuron_machine(manifest.target, ranks=manifest.tp, lnc=manifest.lnc)
+    else:
+        return None
+    costs = costs_by_class(folder, manifest.programs, max_length=manifest.max_length)
+    return Roofline(costs=costs, machine=machine, dtype=manifest.dtype, ranks=manifest.tp)
 
 
 def _look(settings: Settings, *, closing: bool) -> NoiseSample | None:

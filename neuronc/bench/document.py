@@ -12,6 +12,7 @@ from neuronc.bench.modes.runs import RunSet
 from neuronc.bench.modes.sweep import Axis, Point, find_best, find_knee, kept_up
 from neuronc.bench.noise import Noise
 from neuronc.bench.reference import TokenCheck
+from neuronc.bench.roofline.steps import Roofline
 from neuronc.bench.run import Measured
 from neuronc.bench.run_set_report import cell_dict, run_set_dict
 from neuronc.bench.settings import Settings
@@ -62,7 +63,7 @@ def make_document(
     fingerprint: Mapping[str, Any],
     environment: Mapping[str, Any],
     load: Mapping[str, Any],
-    machine: Mapping[str, Any] | None,
+    roofline: Roofline | None,
     noise: Noise | None,
 ) -> dict[str, Any]:
     """The document; plain types only, an undefined number is None.
@@ -83,8 +84,8 @@ def make_document(
         "definitions": dict(metrics.DEFINITIONS),
         "workload": _workload(measured, settings),
         "load": {**load, "first_call_ms": measured.warmth.first_call_ms},
-        "machine": machine,
-        "modes": {} if problems else _modes(measured, settings),
+        "machine": None if roofline is None else roofline.machine.to_dict(),
+        "modes": {} if problems else _modes(measured, settings, roofline),
         "noise": NOT_LOOKED if noise is None else noise.to_dict(),
         "validation": _validation(measured.tokens),
         "caveats": [*caveats, *([] if noise is None else noise.findings)],
@@ -103,20 +104,20 @@ def _workload(measured: Measured, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _modes(measured: Measured, settings: Settings) -> dict[str, Any]:
+def _modes(measured: Measured, settings: Settings, roofline: Roofline | None) -> dict[str, Any]:
     modes: dict[str, Any] = {}
     if measured.cells:
-        modes["steps"] = {"cells": [cell_dict(cell) for cell in measured.cells]}
+        modes["steps"] = {"cells": [cell_dict(cell, roofline) for cell in measured.cells]}
     for found in measured.runs:
         if found.mode.mode != "sweep":
-            modes[found.mode.mode] = run_set_dict(found, settings.slo)
+            modes[found.mode.mode] = run_set_dict(found, settings.slo, roofline)
     points = [found for found in measured.runs if found.mode.mode == "sweep"]
     if points:
-        modes["sweep"] = _sweep(points, settings)
+        modes["sweep"] = _sweep(points, settings, roofline)
     return modes
 
 
-def _sweep(sets: Sequence[RunSet], settings: Settings) -> dict[str, Any]:
+def _sweep(sets: Sequence[RunSet], settings: Settings, roofline: Roofline | None) -> dict[str, Any]:
     axis: Axis = "rate" if sets[0].mode.load.rate is not None else "concurrency"
     points = [_point(found) for found in sets]
     knee = find_knee(points, axis)
@@ -124,7 +125,7 @@ def _sweep(sets: Sequence[RunSet], settings: Settings) -> dict[str, Any]:
     return {
         "by": axis,
         "points": [
-            {"at": point.at, "runs": run_set_dict(found, settings.slo)}
+            {"at": point.at, "runs": run_set_dict(found, settings.slo, roofline)}
             for point, found in zip(points, sets, strict=True)
         ],
         "knee": None if knee is None else {"at": knee.at, "why": knee.why},

@@ -9,6 +9,7 @@ from typing import Any
 from neuronc.bench import metrics, slo
 from neuronc.bench.modes.runs import RunSet
 from neuronc.bench.modes.steps import MeasuredCell
+from neuronc.bench.roofline.steps import Roofline
 from neuronc.bench.slo import Slo
 from neuronc.bench.statistics.bootstrap import bootstrap
 from neuronc.bench.statistics.distribution import PERCENTILES, describe
@@ -16,10 +17,10 @@ from neuronc.bench.statistics.estimate import estimate
 from neuronc.bench.step_classes import occupancy_by_class, slowest_steps, times_by_class
 from neuronc.bench.timeline import Timeline
 
-_COSTS = ("bytes", "flops", "needed_bytes", "needed_flops", "intensity", "mbu", "mfu", "floor_ms")
+_LIMITS = ("bytes", "flops", "needed_bytes", "needed_flops", "intensity", "mbu", "mfu", "floor_ms")
 
 
-def run_set_dict(found: RunSet, wanted: Slo | None) -> dict[str, Any]:
+def run_set_dict(found: RunSet, wanted: Slo | None, roofline: Roofline | None) -> dict[str, Any]:
     """Estimates over the repeats, all samples pooled, and the steps they were made of."""
     timelines, decision = found.timelines, found.decision
     assert decision is not None, "the repeats have ended"
@@ -42,7 +43,7 @@ def run_set_dict(found: RunSet, wanted: Slo | None) -> dict[str, Any]:
             **{name: _described(values, failed) for name, values in pooled.items()},
             "itl_ms": _described_gaps(timelines),
         },
-        "steps": _steps(found),
+        "steps": _steps(found, roofline),
         "slowest_steps": [step.to_dict() for step in slowest_steps(timelines)],
         "host_gap_ms": _described(gaps),
         "slo": _slo(found, wanted),
@@ -71,17 +72,18 @@ def _described_gaps(timelines: Sequence[Timeline]) -> dict[str, Any] | None:
     return found
 
 
-def _steps(found: RunSet) -> dict[str, Any]:
+def _steps(found: RunSet, roofline: Roofline | None) -> dict[str, Any]:
     times = times_by_class(found.timelines)
     total_ms, used = sum(map(sum, times.values())), occupancy_by_class(found.timelines)
+    limits = {} if roofline is None else roofline.of_classes(found.timelines)
     return {
         name: {
             "count": len(values),
             "ms": _described(values),
             "share": sum(values) / total_ms if total_ms else None,
             "jitter": _jitter(values),
-            "mbu": None,
-            "mfu": None,
+            "mbu": limits[name].mbu if name in limits else None,
+            "mfu": limits[name].mfu if name in limits else None,
             "occupancy": used.get(name),
         }
         for name, values in times.items()
@@ -115,7 +117,7 @@ def _stalls(found: RunSet, gaps_ms: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def cell_dict(measured: MeasuredCell) -> dict[str, Any]:
+def cell_dict(measured: MeasuredCell, roofline: Roofline | None) -> dict[str, Any]:
     """A program by itself."""
     cell, calls_ms = measured.cell, measured.calls_ms
     return {
@@ -128,5 +130,11 @@ def cell_dict(measured: MeasuredCell) -> dict[str, Any]:
         "n": len(calls_ms),
         "ms": _described(calls_ms),
         "tokens_per_s": 1000 * cell.tokens / median(calls_ms),
-        **dict.fromkeys(_COSTS),
+        **_limits(measured, roofline),
     }
+
+
+def _limits(measured: MeasuredCell, roofline: Roofline | None) -> dict[str, float | int | None]:
+    if roofline is None:
+        return dict.fromkeys(_LIMITS)
+    return roofline.of_cell(measured.cell, median(measured.calls_ms)).to_dict()

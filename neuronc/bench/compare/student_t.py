@@ -5,7 +5,7 @@ from math import isinf
 
 def upper_tail(t: float, df: float) -> float:
     """P(T > t)."""
-    from scipy import special  # type: ignore[import-untyped]
+    from scipy import special
 
     return float(special.ndtr(-t) if isinf(df) else special.stdtr(df, -t))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from scipy import special  # type: ignore[import-untyped]
+from scipy import special
 
 
 def normal_quantile(probability: float) -> float:

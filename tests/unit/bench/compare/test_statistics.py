@@ -2,7 +2,7 @@ import math
 import random
 
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from neuronc.bench.compare import repeats, student_t
 from neuronc.bench.compare.holm import holm_adjusted, holm_levels
