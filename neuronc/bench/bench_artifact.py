@@ -1,7 +1,9 @@
 """An artifact's folder to a benchmark document."""
 
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,14 @@ from neuronc.bench.environment import (
     peak_rss_of_children_bytes,
     read_environment,
 )
-from neuronc.bench.noise import judge
-from neuronc.bench.noise_sample import NoiseSample, read_noise
+from neuronc.bench.noise import Noise, judge
+from neuronc.bench.noise_sample import read_noise
 from neuronc.bench.reference import read_known
 from neuronc.bench.roofline.cpu_peaks import measure_cpu
 from neuronc.bench.roofline.machine import neuron_machine
 from neuronc.bench.roofline.program_cost import costs_by_class
 from neuronc.bench.roofline.steps import Roofline
-from neuronc.bench.run import Bench
+from neuronc.bench.run import Bench, Measured
 from neuronc.bench.settings import Settings
 from neuronc.progress import SILENT, Progress
 from neuronc.runtime.engine import Engine
@@ -44,32 +46,61 @@ def open_bench(folder: Path, session: Session) -> Bench[Session, Request]:
 
 def bench_artifact(
     folder: Path, session: Session, settings: Settings, *, progress: Progress = SILENT
-) -> dict[str, Any]:
-    """Measure the artifact in ``folder``, opened as ``session``; the document.
+) -> tuple[dict[str, Any], Measured]:
+    """Measure the artifact in ``folder``, opened as ``session``; the document, and all samples.
 
     Raises:
         PlanError: a request does not fit the artifact.
         BenchmarkError: the engine failed or gave other tokens than asked for.
     """
-    environment, begin_s = read_environment(), time.monotonic()
-    before = _look(settings, closing=False)
-    left_s = max(1.0, settings.time_budget_s - session.load_s)
-    bench = open_bench(folder, session)
-    measured = bench.measure(replace(settings, time_budget_s=left_s), progress)
-    after = _look(settings, closing=True)
-    wall_s = time.monotonic() - begin_s
+    with watching(settings) as watch:
+        left_s = max(1.0, settings.time_budget_s - session.load_s)
+        bench = open_bench(folder, session)
+        measured = bench.measure(replace(settings, time_budget_s=left_s), progress)
     device = measure_device(session, progress=progress)
-    environment["children_peak_rss_bytes"] = peak_rss_of_children_bytes()
+    return document_of(folder, session, settings, measured, watch, device), measured
+
+
+@dataclass(slots=True)
+class Watch:
+    """The machine before and while something was measured; ``noise`` is None if nobody looked."""
+
+    environment: dict[str, Any]
+    noise: Noise | None = None
+
+
+@contextmanager
+def watching(settings: Settings) -> Iterator[Watch]:
+    """Look at the machine before the block and after it."""
+    watch = Watch(environment=read_environment())
+    before = None if settings.noise == "off" else read_noise()
+    begin_s = time.monotonic()
+    yield watch
+    if before is not None:
+        after = read_noise(closing=True)
+        watch.noise = judge(before, after, wall_s=time.monotonic() - begin_s)
+
+
+def document_of(
+    folder: Path,
+    session: Session,
+    settings: Settings,
+    measured: Measured,
+    watch: Watch,
+    device: dict[str, dict[str, float]] | None,
+) -> dict[str, Any]:
+    """The document of what was measured."""
+    watch.environment["children_peak_rss_bytes"] = peak_rss_of_children_bytes()
     return make_document(
         measured,
         settings,
         batch_size=session.batch_size,
         ran_on=session.ran_on,
         fingerprint=fingerprint(session.manifest),
-        environment=environment,
+        environment=watch.environment,
         load={"load_s": session.load_s, "peak_rss_bytes": peak_rss_bytes(), "device": device},
         roofline=_roofline(folder, session),
-        noise=None if before is None or after is None else judge(before, after, wall_s=wall_s),
+        noise=watch.noise,
     )
 
 
@@ -84,8 +115,3 @@ def _roofline(folder: Path, session: Session) -> Roofline | None:
         return None
     costs = costs_by_class(folder, manifest.programs, max_length=manifest.max_length)
     return Roofline(costs=costs, machine=machine, dtype=manifest.dtype, ranks=manifest.tp)
-
-
-def _look(settings: Settings, *, closing: bool) -> NoiseSample | None:
-    """What else the machine does, unless nobody wants to know."""
-    return None if settings.noise == "off" else read_noise(closing=closing)

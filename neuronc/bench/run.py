@@ -67,20 +67,40 @@ class Bench(Generic[SessionT, RequestT]):
             BenchmarkError: the engine failed or gave other tokens than asked for.
         """
         deadline_s = time.monotonic() + settings.time_budget_s
+        allowed, warmth = self.warm_up(settings, progress)
+        cells = self._steps(settings, allowed, progress) if "steps" in settings.modes else ()
+        modes = self.plan(settings, warmth, allowed, RUNS_SHARE * (deadline_s - time.monotonic()))
+        runs = self._runs(settings, modes, deadline_s, progress)
+        return self.finish(warmth, cells, runs)
+
+    def warm_up(self, settings: Settings, progress: Progress) -> tuple[np.ndarray, Warmth]:
+        """Token ids that prompts may hold, and every program ready.
+
+        Raises:
+            PlanError: a request does not fit the artifact.
+        """
         settings.workload.shapes(1, max_length=self.session.max_length)
         allowed = allowed_ids(self.session.vocab_size, self.forbidden_ids)
         with progress.stage("warming up every program"):
-            warmth = warm_up(self.session, allowed)
-        cells = self._steps(settings, allowed, progress) if "steps" in settings.modes else ()
-        modes = Planner(
+            return allowed, warm_up(self.session, allowed)
+
+    def plan(
+        self, settings: Settings, warmth: Warmth, allowed: np.ndarray, budget_s: float
+    ) -> list[RunMode]:
+        """The runs that ``settings`` ask for and ``budget_s`` allows."""
+        return Planner(
             session=self.session,
             settings=settings,
             warmth=warmth,
             allowed=allowed,
             known=self.known,
-            budget_s=RUNS_SHARE * (deadline_s - time.monotonic()),
+            budget_s=budget_s,
         ).modes()
-        runs = self._runs(settings, modes, deadline_s, progress)
+
+    def finish(
+        self, warmth: Warmth, cells: tuple[MeasuredCell, ...], runs: Sequence[RunSet]
+    ) -> Measured:
+        """What was measured, its tokens checked."""
         timed = [(found.mode.requests, line) for found in runs for line in found.timelines]
         same_bits = len(self.session.decode_buckets) == 1
         tokens = check_tokens(timed, self.known, same_bits=same_bits)
@@ -105,7 +125,7 @@ class Bench(Generic[SessionT, RequestT]):
         if not modes:
             return []
         repeater = Repeater(
-            driver=self._driver(settings),
+            driver=self.driver(settings),
             repeats=settings.repeats,
             budget_s=deadline_s - time.monotonic(),
             seed=settings.workload.seed,
@@ -116,7 +136,8 @@ class Bench(Generic[SessionT, RequestT]):
         with progress.stage(f"measuring {names}", total=total, unit="runs") as stage:
             return repeater.measure(modes, stage)
 
-    def _driver(self, settings: Settings) -> Driver[RequestT]:
+    def driver(self, settings: Settings) -> Driver[RequestT]:
+        """Makes an engine for every run."""
         return Driver(
             make_engine=lambda recorder: self.engine_factory(
                 self.session, on_step=recorder, prefill_policy=settings.prefill_policy

@@ -122,7 +122,7 @@ def _bench_decoder(
     from neuronc.bench.bench_artifact import bench_artifact
     from neuronc.bench.terminal import render
 
-    document = bench_artifact(artifact, session, settings, progress=progress)
+    document, _ = bench_artifact(artifact, session, settings, progress=progress)
     return Report(
         command="bench",
         data=document,

@@ -1,12 +1,13 @@
 """neuronc compare: is a build slower than another one, and may it be?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronc.cli.options import JsonFlag, QuietFlag
+from neuronc.cli import bench_options as flags
+from neuronc.cli.options import JsonFlag, OnOption, QuietFlag
 from neuronc.cli.output import Report
 from neuronc.errors import InconclusiveError, NeuroncError, RegressionError, UsageError
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from neuronc.bench.compare.documents import BenchDocument
     from neuronc.bench.compare.gate import Comparison
     from neuronc.bench.compare.rules import Rule
+    from neuronc.bench.settings import Settings
+    from neuronc.progress import Progress
+    from neuronc.recipe import Place
 
 EXAMPLES = (
     "neuronc compare base.json new.json --fail-on 'tpot.p50>+5%,ttft.p99>+10%,throughput<-5%'",
@@ -22,7 +26,9 @@ EXAMPLES = (
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The base: JSON of neuronc bench.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="The base: JSON of neuronc bench, or an artifact.")
+    ],
     b: Annotated[Path, typer.Argument(metavar="B", help="The new one, measured alike.")],
     *,
     fail_on: Annotated[
@@ -51,20 +57,56 @@ def compare(
         Path | None,
         typer.Option("--junit", metavar="FILE", help="Write a test case for each rule."),
     ] = None,
-    _quiet: QuietFlag = False,
+    prompt_tokens: flags.PromptTokensOption = None,
+    new_tokens: flags.NewTokensOption = None,
+    lengths: flags.LengthsOption = None,
+    requests: flags.RequestsOption = None,
+    repeats: flags.RepeatsOption = None,
+    on: OnOption = None,
+    quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
     """Compare two benchmarks: PASS (exit 0), FAIL (11) or INCONCLUSIVE (13).
+
+    Two artifacts are measured now, in one process and in turn (5 repeats of latency and throughput
+    each, about a minute); the flags about requests are for them.
 
     Each rule is tested on the repeats in the files, so that chance alone fails at most one
     comparison in 20. FAIL: the whole interval of B against A is past the limit. PASS: it is wholly
     inside. Otherwise the repeats cannot tell, and the answer says about how many more could.
     """
     from neuronc.bench.compare.rules import DEFAULT_RULES, parse_mode, parse_rules
+    from neuronc.cli.progress import make_progress
 
     rules = parse_rules(DEFAULT_RULES if fail_on is None else fail_on)
     wanted = None if mode is None else parse_mode(mode, "--mode")
-    base, new = _measured(a, b)
+    asked = {
+        "--prompt-tokens": prompt_tokens,
+        "--new-tokens": new_tokens,
+        "--lengths": lengths,
+        "--requests": requests,
+        "--repeats": repeats,
+        "--on": on,
+    }
+    if not a.is_dir() and not b.is_dir():
+        _refuse_given(asked)
+
+    def settings(max_length: int) -> "Settings":
+        modes = ("latency", "throughput") if wanted is None else (wanted,)
+        workload = flags.parse_workload(
+            prompt_tokens, new_tokens, lengths, seed=0, stop_at_eos=False, max_length=max_length
+        )
+        return flags.make_settings(
+            arrival=None,
+            slo=None,
+            attainment=None,
+            modes=modes,
+            workload=workload,
+            num_requests=requests,
+            repeats=repeats,
+        )
+
+    base, new = _measured(a, b, settings, on or "target", make_progress(quiet))
     from neuronc.bench.compare.comparable import caveats, find_mismatches, require_alike
     from neuronc.bench.compare.documents import with_modes
     from neuronc.bench.compare.gate import compare as compare_runs
@@ -80,22 +122,31 @@ def compare(
     return _report(comparison, base, new, default_rules=fail_on is None, warnings=doubts)
 
 
-def _measured(a: Path, b: Path) -> "tuple[BenchDocument, BenchDocument]":
-    """What is known of both sides: read, or (not yet) measured now."""
-    from neuronc.bench.compare.documents import read_document
-
-    if a.is_dir() or b.is_dir():
-        return _measure(a, b)
-    return read_document(a), read_document(b)
+def _refuse_given(options: Mapping[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        message = f"{', '.join(given)} are about measuring, and files are measured already"
+        raise UsageError(message, hint="leave them out, or give two artifacts")
 
 
-def _measure(a: Path, b: Path) -> "tuple[BenchDocument, BenchDocument]":
-    # To connect: open a session for each folder, run the blocks of
-    # `neuronc.bench.compare.interleaved.interleaved_order`, and return a document of each.
-    folder = a if a.is_dir() else b
-    message = f"{folder} is a folder; measuring two artifacts in one run is not there yet"
-    hint = "run neuronc bench ARTIFACT --json > FILE on each, and compare the two files"
-    raise UsageError(message, hint=hint)
+def _measured(
+    a: Path, b: Path, workload: "Callable[[int], Settings]", on: "Place", progress: "Progress"
+) -> "tuple[BenchDocument, BenchDocument]":
+    """What is known of both sides: read from files, or measured now in turn."""
+    from neuronc.bench.compare.documents import document_from, read_document
+
+    if not a.is_dir() and not b.is_dir():
+        return read_document(a), read_document(b)
+    if not (a.is_dir() and b.is_dir()):
+        folder, file = (a, b) if a.is_dir() else (b, a)
+        message = f"{folder} is an artifact and {file} a file"
+        raise UsageError(message, hint="give two artifacts, to be measured in turn, or two files")
+    from neuronc.artifact.manifest import read_manifest
+    from neuronc.bench.compare.measured import measure_pair
+
+    max_length = min(read_manifest(folder).max_length for folder in (a, b))
+    found = measure_pair(a, b, workload(max_length), on=on, progress=progress)
+    return document_from(a, found[0]), document_from(b, found[1])
 
 
 def _report(

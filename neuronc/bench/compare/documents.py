@@ -47,6 +47,15 @@ def read_document(path: Path) -> BenchDocument:
         message = f"{path} has the schema {shown(schema)}; expected {SCHEMA!r}"
         old = "measure again with this version of neuronc" if schema is not None else _HINT
         raise InputError(message, hint=old)
+    return document_from(path, content)
+
+
+def document_from(path: Path, content: Mapping[str, Any]) -> BenchDocument:
+    """The document ``content`` that came from ``path``, a file or the artifact it measured.
+
+    Raises:
+        InputError: It is invalid, not whole, or has nothing to compare.
+    """
     if content.get("status") == "invalid":
         problems = (content.get("validation") or {}).get("problems") or ["no problem is named"]
         message = f"{path} is an invalid benchmark: {shown(problems[0])}"

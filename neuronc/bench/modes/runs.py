@@ -83,9 +83,9 @@ class Repeater(Generic[RequestT]):
             order.shuffle(unfinished)
             for found in unfinished:
                 run_begin_s = time.monotonic()
-                self._run_once(found)
+                run_once(self.driver, found, self.slo)
                 now_s = time.monotonic()
-                stage.advance(1, note=_rates(found))
+                stage.advance(1, note=rates(found))
                 waiting = sum(other.decision is None for other in sets)
                 decision = self._rule().decide(
                     [summary.metrics for summary in found.summaries],
@@ -98,19 +98,21 @@ class Repeater(Generic[RequestT]):
     def _rule(self) -> Rule:
         if self.repeats is None:
             return Rule(budget_s=self.budget_s)
-        return Rule(target=0.0, min_repeats=self.repeats, max_repeats=self.repeats)
-
-    def _run_once(self, found: RunSet) -> None:
-        timeline = self.driver.drive(
-            found.mode.requests,
-            concurrency=found.mode.load.concurrency,
-            limit_s=found.mode.limit_s,
-        )
-        found.timelines.append(timeline)
-        found.summaries.append(summarize_run(timeline, self.slo))
+        return Rule(min_repeats=self.repeats, max_repeats=self.repeats)
 
 
-def _rates(found: RunSet) -> str:
+def run_once(driver: Driver[RequestT], found: RunSet, slo: Slo | None) -> None:
+    """Add one repeat to ``found``."""
+    timeline = driver.drive(
+        found.mode.requests,
+        concurrency=found.mode.load.concurrency,
+        limit_s=found.mode.limit_s,
+    )
+    found.timelines.append(timeline)
+    found.summaries.append(summarize_run(timeline, slo))
+
+
+def rates(found: RunSet) -> str:
     """What the last run came to, for those who wait."""
     last = found.summaries[-1].metrics
     rate, ttft = last["output_tokens_per_s"], last["ttft_ms.p50"]
