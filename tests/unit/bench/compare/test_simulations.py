@@ -64,10 +64,11 @@ def test_false_alarms_stay_so_even_where_the_truth_lies_on_every_limit(
     assert found["FAIL"] / pairs <= above_by_chance(0.05, pairs)
 
 
-def test_slowdown_of_exactly_the_limit_passes_at_most_one_time_in_20() -> None:
+@pytest.mark.parametrize("repeats", [3, 5])
+def test_slowdown_of_exactly_the_limit_passes_at_most_one_time_in_20(repeats: int) -> None:
     # The whole passes only where each rule does, so one rule alone is the worst case.
     pairs = 800
-    found = outcomes("tpot.p50>+5%", repeats=5, sd=0.02, slowdown=0.05, pairs=pairs)
+    found = outcomes("tpot.p50>+5%", repeats=repeats, sd=0.02, slowdown=0.05, pairs=pairs)
     assert found["PASS"] / pairs <= above_by_chance(0.05, pairs)
     assert found["PASS"] > 0  # and it is no gate that never passes
     assert found["FAIL"] / pairs <= above_by_chance(0.05, pairs)
@@ -127,7 +128,7 @@ def test_large_spread_is_inconclusive_not_a_pass() -> None:
 def test_as_many_more_repeats_as_told_mostly_decide(repeats: int, sd: float) -> None:
     draw, rules = random.Random(1), rules_of("tpot.p50>+5%")
     decided: list[bool] = []
-    while len(decided) < PAIRS:
+    for _ in range(2 * PAIRS):
         slowdown = draw.uniform(0.0, 0.10)
         a = make_runs(draw, repeats, sd)
         b = make_runs(draw, repeats, sd, slowdown=slowdown)
@@ -137,7 +138,8 @@ def test_as_many_more_repeats_as_told_mostly_decide(repeats: int, sd: float) -> 
         a += make_runs(draw, verdict.more.likely, sd)
         b += make_runs(draw, verdict.more.likely, sd, slowdown=slowdown)
         decided.append(compare(a, b, rules).outcome != "INCONCLUSIVE")
-    assert 0.6 <= sum(decided) / PAIRS <= 0.95  # most, and not by asking for far too many
+    assert len(decided) > PAIRS / 2
+    assert 0.6 <= sum(decided) / len(decided) <= 0.95  # most, and not by asking for far too many
 
 
 def test_detectable_ratio_is_found_four_times_in_five() -> None:
