@@ -73,7 +73,7 @@ def judge(before: NoiseSample, after: NoiseSample, *, wall_s: float) -> Noise:
 
 
 def _others_before(sample: NoiseSample) -> Iterator[str]:
-    others, cpus = sample.runnable_others, sample.cpus
+    others, cpus = sample.runnable_others, sample.machine_cpus
     if others is not None and cpus is not None:
         most = MAX_RUNNABLE_PER_CPU * cpus
         if others > most:

@@ -39,6 +39,7 @@ class NoiseSample:
 
     Attributes:
         cpus: CPUs this process may use.
+        machine_cpus: CPUs there are; load average and runnable threads are of all of them.
         load_average_1min: Of the whole machine.
         runnable_others: Mean number of threads of other processes that ran or waited for a CPU.
         cpu_times: See `CpuTimes`.
@@ -53,6 +54,7 @@ class NoiseSample:
     """
 
     cpus: int | None
+    machine_cpus: int | None
     load_average_1min: float | None
     runnable_others: float | None
     cpu_times: CpuTimes | None
@@ -84,6 +86,7 @@ def read_noise(*, closing: bool = False, spin: bool = True, root: Path = _ROOT) 
     jitter = measure_spin_jitter() if spin else None
     return NoiseSample(
         cpus=threads_visible(),
+        machine_cpus=os.cpu_count(),
         load_average_1min=_load_average(root),
         runnable_others=others,
         spin=jitter,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from neuronc.bench.roofline.machine import Machine
 
 MIN_BUFFER_BYTES = 256 * 2**20
 CACHES = 4  # times the last-level caches, so that three quarters of every pass come from memory
+SEGMENT_BYTES = 32 * 2**20  # timed at once: under a millisecond, so some are not interrupted
 MEMORY_SHARE = 0.25  # of what is free, at most
 SECONDS_PER_KERNEL = 0.1
 SIZES = (1024, 1536)  # of the square matrices
@@ -32,8 +34,8 @@ _KERNELS: Mapping[str, Kernel] = {  # one pass over an array of int64
 def measure_cpu(*, seconds_per_kernel: float = SECONDS_PER_KERNEL) -> Machine:
     """Measure now; nothing else should run, in this process or beside it.
 
-    Bandwidth: the fastest of `_KERNELS`, each in as many threads as there are CPUs, over a buffer
-    that no cache holds. Arithmetic: XLA's own product of square matrices with the options our
+    Bandwidth: the fastest of `_KERNELS`, each in as many threads as there are CPUs, going round a
+    buffer that no cache holds. Arithmetic: XLA's own product of square matrices with the options our
     programs are compiled with, the best of `SIZES`. A best time, not a mean: a peak is what the
     machine can do when nothing is in the way.
     """
@@ -81,17 +83,20 @@ def _num_threads() -> int:
 
 
 def _read_rates(num_bytes: int, seconds: float) -> dict[str, float]:
-    """Bytes per second of each kernel, its best pass."""
+    """Bytes per second of each kernel, at its best segment; segments take turns."""
     buffer = np.empty(num_bytes // 8, dtype=np.int64)
-    parts = np.array_split(buffer, _num_threads())
-    with ThreadPoolExecutor(len(parts)) as pool:
+    whole = np.array_split(buffer, max(1, num_bytes // SEGMENT_BYTES))
+    segments = [np.array_split(segment, _num_threads()) for segment in whole]
+    turns = cycle(segments)
+    with ThreadPoolExecutor(_num_threads()) as pool:
 
         def read(kernel: Kernel) -> None:
-            list(pool.map(kernel, parts))
+            list(pool.map(kernel, next(turns)))
 
-        read(lambda part: part.fill(1))
+        for _ in segments:
+            read(lambda part: part.fill(1))
         return {
-            name: buffer.nbytes / best_s(partial(read, kernel), seconds)
+            name: whole[-1].nbytes / best_s(partial(read, kernel), seconds)
             for name, kernel in _KERNELS.items()
         }
 

@@ -13,6 +13,7 @@ QUIET_SPIN = SpinJitter(
 )
 START = NoiseSample(
     cpus=2,
+    machine_cpus=2,
     load_average_1min=0.1,
     runnable_others=0.1,
     cpu_times=CpuTimes(busy_s=100.0, steal_s=1.0, total_s=1000.0),
@@ -71,6 +72,7 @@ def test_noise_is_named_with_number_threshold_and_a_way_out(
     ("before", "after"),
     [
         ({"runnable_others": 0.5}, {}),
+        ({"runnable_others": 15.9, "machine_cpus": 64}, {}),  # pinned to two quiet ones
         ({"load_average_1min": 9.0}, {}),  # of the last minute: the threads there are say more
         ({}, {"own_cpu_s": 24.31}),
         ({}, {"cpu_times": CpuTimes(busy_s=119.9, steal_s=1.19, total_s=1020.0)}),
