@@ -22,7 +22,7 @@ from neuronc.targets.neuron.settings import CompileOptions
 from tests.end_to_end.resign import copy_artifact, edit_manifest
 from tests.end_to_end.test_verify_catches import edit_program
 from tests.in_process import make_programs_here
-from tests.tiny_families import random_encoder
+from tests.tiny_families import random_encoder, random_model
 from tests.tiny_models import make_checkpoint
 
 SIZES: dict[str, Any] = {
@@ -238,6 +238,21 @@ def test_a_padded_column_that_wins_fails_verification(
     with pytest.raises(VerificationError, match=told):
         build(recipe(checkpoint, tp=2, **sizes), tmp_path / "art")
     assert not (tmp_path / "art").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("gemma2", "bf16"), ("cohere", "f32"), ("granite", "f16")]
+)
+def test_capped_and_scaled_logits_are_those_that_it_chooses_from(
+    family: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_programs_here(monkeypatch)
+    random_model(family).save_pretrained(tmp_path / "checkpoint")
+    sizes = {"max_length": 32, "prefill_buckets": (8,), "decode_buckets": (32,)}
+    asked = recipe(tmp_path / "checkpoint", tp=2, dtype=dtype, **sizes)
+    found = build(asked, tmp_path / "art").manifest.verification or {}
+    assert (found["passed"], found["num_tokens"]) == (True, found["num_rows"])
 
 
 def test_an_encoder_refuses_it_by_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
