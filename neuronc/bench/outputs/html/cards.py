@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neuronc.bench.outputs.html.step_plots import tail_of
 from neuronc.bench.outputs.html.words import words_of
 from neuronc.bench.outputs.reading import DASH, Document, NamedRuns, representative_runs, short
 
@@ -138,15 +139,16 @@ def _sweep_cards(sweep: Mapping[str, Any]) -> Iterator[Card]:
 
 def _jitter_card(named: NamedRuns) -> Card | None:
     decode = {n: s for n, s in named.runs["steps"].items() if n.startswith("decode")}
-    known = {n: s for n, s in decode.items() if s["jitter"]["p99_9_over_p50"] is not None}
-    if not known:
+    if not decode:
         return None
-    name = max(known, key=lambda one: known[one]["count"])
-    steps = known[name]
+    name = max(decode, key=lambda one: int(decode[one]["count"]))
+    tail_name, tail = tail_of(decode[name])
+    if tail is None:
+        return None
     return Card(
         label=f"jitter of {name}",
-        number=f"{steps['jitter']['p99_9_over_p50']:.2f}",
+        number=f"{tail:.2f}",
         unit="times",
-        interval=f"{steps['count']} steps",
-        says="the slowest of 1000 steps (p99.9) over the median; 1 is perfectly steady",
+        interval=f"{decode[name]['count']:,} steps",
+        says=f"{tail_name} of all steps over the median; 1 is perfectly steady",
     )

@@ -56,12 +56,12 @@ _SLOW_HEADINGS = (
     "ms",
     "times median",
     "repeat",
-    "at, s",
+    "at second",
     "slots",
     "involuntary switches",
     "major faults",
     "minor faults",
-    "GC, ms",
+    "GC ms",
 )
 
 
@@ -149,7 +149,10 @@ def about(document: Document) -> str:
         panel("Loading", facts(document["load"])),
         panel("Peaks of the machine", peaks),
         "</div>",
-        panel("Definitions", facts(document["definitions"])),
+        panel(
+            "Definitions",
+            table(("name", "is"), document["definitions"].items(), texts=2, wrap=True),
+        ),
     )
 
 

@@ -170,7 +170,7 @@ def _waiting(requests: Sequence[Mapping[str, Any]]) -> Iterator[Json]:
             "y": [-0.62 - 0.76 * count / most for _, count in counts],
             "mode": "lines",
             "line": {"shape": "hv", "width": 1.5, "color": QUIET},
-            "name": f"waiting for a slot (at most {most})",
+            "name": f"waiting (up to {most})",
             "hoverinfo": "text",
             "hovertext": [f"{count} waiting" for _, count in counts],
         }
