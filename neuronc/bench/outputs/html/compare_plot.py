@@ -118,7 +118,7 @@ def forest_plot(ratios: Sequence[Ratio]) -> Plot:
         traces=[trace for trace in traces if trace["x"]],
         layout={
             "xaxis": {"title": {"text": "change, % of the other run"}, "tickformat": "+~g"}
-            | {"range": [-reach, reach], "nticks": 8, "tickangle": 0}
+            | {"range": [-reach, reach], "nticks": 5, "tickangle": 0}
             | {"zeroline": True, "zerolinewidth": 2, "zerolinecolor": QUIET},
             "yaxis": {
                 "tickvals": list(range(len(rows))),

@@ -33,6 +33,11 @@ def panel(title: str, *parts: str) -> str:
     return f"<div class=panel><h3>{escape(title)}</h3>{''.join(parts)}</div>"
 
 
+def folded(title: str, body: str) -> str:
+    """Something that a click on its title opens."""
+    return f"<details class=panel><summary>{escape(title)}</summary>{body}</details>"
+
+
 def paragraph(text: object, kind: str = "") -> str:
     """A sentence."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"

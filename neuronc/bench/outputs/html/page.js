@@ -47,7 +47,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", width,
       font: { family: "system-ui, sans-serif", size: narrow ? 11 : 12, color: style.getPropertyValue("--ink").trim() },
       margin: { l: 48, r: narrow ? 12 : 20, t: 12, b: 40 },
-      hoverlabel: { align: "left", namelength: -1, bgcolor: style.getPropertyValue("--panel").trim(), bordercolor: style.getPropertyValue("--quiet").trim(), font: { color: style.getPropertyValue("--ink").trim() } },
+      hoverlabel: { align: "left", namelength: -1, bgcolor: style.getPropertyValue("--panel").trim(), bordercolor: style.getPropertyValue("--quiet").trim(), font: { family: "system-ui, sans-serif", color: style.getPropertyValue("--ink").trim() } },
       hovermode: "closest", dragmode: "zoom", ...layout,
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.03, yanchor: "bottom", font: { size: narrow ? 10 : 12 }, ...layout.legend },
       ...(coarse ? { dragmode: false } : {}),

@@ -99,7 +99,8 @@ def _run_tab(document: Document, drawn: list[Figure]) -> Iterator[str]:
     mark = "" if document["status"] == "ok" else document["status"]
     groups = "".join(cards(group, mark) for group in card_groups(document))
     if groups:
-        yield section("numbers", "The numbers", groups, sentence=_PRIMER)
+        more = panels.all_estimates(document)
+        yield section("numbers", "The numbers", groups, more, sentence=_PRIMER)
     yield _plots("latency", "How long one waits", percentile_plots(document), drawn)
     under_load: list[Plot] = [tradeoff_plot(document), load_plot(document)]
     yield _plots("under-load", "What load does to it", under_load, drawn)

@@ -8,6 +8,7 @@ from neuronc.bench.outputs.html.markup import (
     bullets,
     facts,
     flat,
+    folded,
     panel,
     paragraph,
     section,
@@ -48,6 +49,26 @@ def slowest_steps(document: Document) -> str:
         if made
         else ""
     )
+
+
+def all_estimates(document: Document) -> str:
+    """Every metric of each mode, folded away."""
+    made = []
+    for named in representative_runs(document):
+        rows = [
+            (
+                metric,
+                short(estimate["value"]),
+                short(estimate["low"], absent=""),
+                short(estimate["high"], absent=""),
+                estimate["n"],
+                estimate["reason"] or "",
+            )
+            for metric, estimate in named.runs["estimates"].items()
+        ]
+        headings = ("metric", "mean of repeats", "low", "high", "repeats", "no interval because")
+        made.append(folded(f"All metrics ({named.label})", table(headings, rows)))
+    return "".join(made)
 
 
 _SLOW_HEADINGS = (

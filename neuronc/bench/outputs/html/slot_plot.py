@@ -159,11 +159,12 @@ def _waiting(requests: Sequence[Mapping[str, Any]]) -> Iterator[Json]:
     """How many requests wait for a slot, as a line within the lane of arrivals."""
     admitted = [r for r in requests if r["admit_ns"] is not None]
     changes = [(r["sched_ns"], 1) for r in admitted] + [(r["admit_ns"], -1) for r in admitted]
-    counts, count = [], 0
+    count, count_at = 0, dict[int, int]()
     for at_ns, change in sorted(changes):
         count += change
-        counts.append((at_ns / NS_PER_S, count))
-    most = max((count for _, count in counts), default=0)
+        count_at[at_ns] = count  # of changes at one moment the last counts
+    counts = [(at_ns / NS_PER_S, count) for at_ns, count in count_at.items()]
+    most = max(count_at.values(), default=0)
     if most > 1:
         yield {
             "x": [at_s for at_s, _ in counts],

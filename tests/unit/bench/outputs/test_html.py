@@ -154,6 +154,18 @@ def test_a_sweep_leads_with_the_largest_load_that_met_the_objectives() -> None:
     assert group.cards[1].label == "knee"
 
 
+def test_stalls_and_host_gaps_have_a_card() -> None:
+    document = example("serve")
+    (group,) = card_groups(document)
+    by_label = {card.label: card for card in group.cards}
+    stalls = document["modes"]["serve"]["stalls"]
+    stalled = by_label["stalled by prefills"]
+    assert stalled.number == short(100 * stalls["share_of_itl_time"])
+    assert stalled.interval.startswith(f"{stalls['count']:,} gaps")
+    assert by_label["host gap, median"].unit == "ms"
+    assert "Each alone: TTFT" in by_label["objectives met"].says
+
+
 def test_nines_count_nines() -> None:
     assert [round(nines(q), 6) for q in (0.0, 0.9, 0.99, 0.999)] == [0, 1, 2, 3]
 
