@@ -64,9 +64,13 @@ def slot_plot(document: Document) -> Plot:
         f"still for the prefill of another; point at it to see whose.{more}{cut}",
         traces=[*traces, *_marks(timeline)],
         layout=_layout(timeline["batch_size"], begin, width),
-        height=150 + 46 * (timeline["batch_size"] + 1),
+        height=150 + _lane_height(timeline["batch_size"]) * (timeline["batch_size"] + 1),
         pages=(width, end_s) if width < end_s else None,
     )
+
+
+def _lane_height(num_slots: int) -> int:
+    return max(18, min(46, 500 // num_slots))
 
 
 def slot_bars(steps: Sequence[Mapping[str, Any]]) -> Iterator[Bar]:

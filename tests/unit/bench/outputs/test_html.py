@@ -27,8 +27,8 @@ from neuronc.bench.outputs.html.step_plots import histograms, roofline_plot
 from neuronc.bench.outputs.reading import short
 from neuronc.errors import ToolchainError
 from tests.bench_examples.documents import EXAMPLES, decoder, example
+from tests.bench_examples.hostile import HOSTILE, hostile
 
-HOSTILE = "</script><img src=x onerror=document.title=1>"
 LIBRARY = "neuronc.bench.outputs.html.page.plotly_js"
 
 
@@ -87,16 +87,6 @@ def test_the_page_asks_for_nothing_from_outside(name: str) -> None:
     policy = [a["content"] for _, a in page.elements if a.get("http-equiv")]
     assert policy == [POLICY]
     assert "http" not in POLICY
-
-
-def hostile(value: Any) -> Any:
-    """A document of which every free text is an attack."""
-    free = {"source", "model_type", "headline", "cpu_model", "why_stopped", "error", "request_id"}
-    if isinstance(value, dict):
-        return {k: HOSTILE if k in free else hostile(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [hostile(item) for item in value]
-    return value
 
 
 @pytest.mark.usefixtures("no_library")

@@ -11,7 +11,7 @@ import pytest
 
 from neuronc.bench.outputs.html.page import render_html, write_html
 from tests.bench_examples.documents import decoder, example
-from tests.unit.bench.outputs.test_html import HOSTILE, hostile
+from tests.bench_examples.hostile import HOSTILE, hostile
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # The second keeps the browser's own services from the network; they are not the page's.
