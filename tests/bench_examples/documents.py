@@ -1,6 +1,8 @@
 """Seeded example documents of the schema neuronc.bench/1, from simulated timelines."""
 
+import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from tests.bench_examples.run_sets import run_set, step_ms
@@ -78,6 +80,7 @@ def few(*, seed: int = 3) -> Json:
     timelines = _repeats(load, seed=seed, num=1)
     made = document({"latency": run_set("latency", timelines, load)}, None)
     made["machine"] = None
+    made["workload"] |= {"new_tokens": "fixed:1", "num_requests": 3, "concurrency": 1}
     made["fingerprint"]["model"]["source"] = None
     for summary in made["modes"]["latency"]["steps"].values():
         summary |= {"mbu": None, "mfu": None}
@@ -114,6 +117,17 @@ EXAMPLES: Mapping[str, Callable[[], Json]] = {
     "noisy": noisy,
     "invalid": invalid,
 }
+
+
+@cache
+def _example_text(name: str) -> str:
+    return json.dumps(EXAMPLES[name](), allow_nan=False)
+
+
+def example(name: str) -> Json:
+    """An example to do with as one likes; made once for each process."""
+    made: Json = json.loads(_example_text(name))
+    return made
 
 
 def document(modes: Json, timeline: Json | None) -> Json:

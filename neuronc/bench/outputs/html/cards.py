@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neuronc.bench.outputs.html.step_plots import tail_of
 from neuronc.bench.outputs.html.words import words_of
 from neuronc.bench.outputs.reading import DASH, Document, NamedRuns, representative_runs, short
 
@@ -58,7 +59,8 @@ def card_groups(document: Document) -> Iterator[CardGroup]:
         cards = [_metric_card(named, metric) for metric in SHOWN[named.mode]]
         if named.mode == "sweep":
             cards = [*_sweep_cards(document["modes"]["sweep"]), *cards]
-        made = tuple(card for card in (*cards, _jitter_card(named)) if card is not None)
+        cards += [_stall_card(named.runs), _jitter_card(named), _gap_card(named.runs)]
+        made = tuple(card for card in cards if card is not None)
         yield CardGroup(title=_title(named), sentence=_sentence(named), cards=made)
 
 
@@ -110,13 +112,19 @@ def _attainment_card(slo: Mapping[str, Any]) -> Card:
         for name in ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms")
         if name in slo
     ]
+    each = [
+        f"{name.removesuffix('_ms').upper()} {100 * found['attainment']:.0f} %"
+        for name, found in slo["marginal"].items()
+        if found["attainment"] is not None
+    ]
+    alone = f" Each alone: {', '.join(each)}." if each else ""
     share = None if joint["attainment"] is None else 100 * joint["attainment"]
     return Card(
         label=words.label,
         number=short(share),
         unit="%",
-        interval=f"{joint['good']} of {joint['sent']} requests",
-        says=f"{' and '.join(limits)}; a failed request did not",
+        interval=f"{joint['good']:,} of {joint['sent']:,} requests",
+        says=f"{' and '.join(limits)}; a failed request did not.{alone}",
     )
 
 
@@ -138,15 +146,44 @@ def _sweep_cards(sweep: Mapping[str, Any]) -> Iterator[Card]:
 
 def _jitter_card(named: NamedRuns) -> Card | None:
     decode = {n: s for n, s in named.runs["steps"].items() if n.startswith("decode")}
-    known = {n: s for n, s in decode.items() if s["jitter"]["p99_9_over_p50"] is not None}
-    if not known:
+    if not decode:
         return None
-    name = max(known, key=lambda one: known[one]["count"])
-    steps = known[name]
+    name = max(decode, key=lambda one: int(decode[one]["count"]))
+    tail_name, tail = tail_of(decode[name])
+    if tail is None:
+        return None
     return Card(
         label=f"jitter of {name}",
-        number=f"{steps['jitter']['p99_9_over_p50']:.2f}",
+        number=f"{tail:.2f}",
         unit="times",
-        interval=f"{steps['count']} steps",
-        says="the slowest of 1000 steps (p99.9) over the median; 1 is perfectly steady",
+        interval=f"{decode[name]['count']:,} steps",
+        says=f"{tail_name} of all steps over the median; 1 is perfectly steady",
+    )
+
+
+def _stall_card(runs: Mapping[str, Any]) -> Card | None:
+    stalls = runs["stalls"]
+    if not stalls["count"] or stalls["share_of_itl_time"] is None:
+        return None
+    middle = stalls["itl_ms"] and stalls["itl_ms"]["percentiles"]["p50"]["value"]
+    return Card(
+        label="stalled by prefills",
+        number=short(100 * stalls["share_of_itl_time"]),
+        unit="%",
+        interval=f"{stalls['count']:,} gaps, median {short(middle)} ms",
+        says="of all time between tokens went into gaps that held another request's prefill",
+    )
+
+
+def _gap_card(runs: Mapping[str, Any]) -> Card | None:
+    gaps = runs["host_gap_ms"]
+    if gaps is None or not gaps["n"]:
+        return None
+    tail = gaps["percentiles"]["p99"]["value"]
+    return Card(
+        label="host gap, median",
+        number=short(gaps["percentiles"]["p50"]["value"]),
+        unit="ms",
+        interval=f"p99 {short(tail)} ms, {gaps['n']:,} gaps",
+        says="between two program calls: scheduling, sampling and recording",
     )

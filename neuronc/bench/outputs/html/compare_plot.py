@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, variance
+from statistics import NormalDist, fmean, median, variance
 from typing import Any
 
 from neuronc.bench.outputs.html.figure import BAD, GOOD, QUIET, Absent, Figure, Plot, hover, label
-from neuronc.bench.outputs.html.words import words_of
+from neuronc.bench.outputs.html.words import abbreviation, words_of
 from neuronc.bench.outputs.reading import Document, Json, NamedRuns, named_runs
 
 METRICS = (
@@ -55,7 +55,7 @@ def _ratio(mine: NamedRuns, other: NamedRuns, metric: str) -> Ratio | None:
     words, difference = words_of(metric), fmean(logs) - fmean(other_logs)
     half = _half_width(logs, other_logs)
     return Ratio(
-        name=f"{mine.label}: {words.label}",
+        name=f"{mine.label}: {abbreviation(metric)}",
         ratio=math.exp(difference),
         low=None if half is None else math.exp(difference - half),
         high=None if half is None else math.exp(difference + half),
@@ -108,14 +108,17 @@ def forest_plot(ratios: Sequence[Ratio]) -> Plot:
     groups = {"better": GOOD, "worse": BAD, "no clear change": QUIET}
     traces = [_rows(rows, name, color) for name, color in groups.items()]
     names = [label(ratio.name) for ratio in rows]
+    reach = _reach(rows)
     return Figure(
         id="forest",
         title=TITLE,
         sentence="A point is this run over the other one; its bar is the 95 % interval from the "
-        "repeats. Where a bar crosses 0 %, the repeats cannot tell the two runs apart.",
+        "repeats. Where a bar crosses 0 %, the repeats cannot tell the two runs apart. A bar that "
+        "leaves the plot is longer than it.",
         traces=[trace for trace in traces if trace["x"]],
         layout={
             "xaxis": {"title": {"text": "change, % of the other run"}, "tickformat": "+~g"}
+            | {"range": [-reach, reach], "nticks": 5, "tickangle": 0}
             | {"zeroline": True, "zerolinewidth": 2, "zerolinecolor": QUIET},
             "yaxis": {
                 "tickvals": list(range(len(rows))),
@@ -126,6 +129,13 @@ def forest_plot(ratios: Sequence[Ratio]) -> Plot:
         },
         height=130 + 30 * len(rows),
     )
+
+
+def _reach(rows: Sequence[Ratio]) -> float:
+    """How far the axis goes: to every point, but not to the end of one very long bar."""
+    changes = [abs(row.ratio - 1) for row in rows]
+    ends = [max(abs((row.low or 1) - 1), abs((row.high or 1) - 1)) for row in rows]
+    return 100 * max(0.02, 1.15 * max(changes), 1.5 * median(ends))
 
 
 def outcome(ratio: Ratio) -> str:

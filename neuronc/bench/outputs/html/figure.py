@@ -67,7 +67,7 @@ def axis(title: str, values: Iterable[float | None] = (), **more: Any) -> Json:
     known = [value for value in values if value is not None and value > 0]
     made: Json = {"title": {"text": title}}
     if known and max(known) > LOG_FROM * min(known):
-        made |= {"type": "log", "dtick": "D2" if max(known) < 300 * min(known) else 1}
+        made |= {"type": "log", "dtick": "D2" if max(known) < 3000 * min(known) else 1}
         made |= {"range": [math.log10(0.7 * min(known)), math.log10(1.4 * max(known))]}
     elif known:
         made |= {"rangemode": "tozero"}

@@ -179,7 +179,8 @@ def _region(limit: float, y_axis: str, *, logarithmic: bool) -> list[Json]:
 
 def _region_name(limit: float, y_axis: str, at: float) -> Json:
     place = {"xref": "paper", "x": 0.005, "xanchor": "left", "yref": y_axis, "yanchor": "bottom"}
-    text = {"text": f"objective {limit:g} ms", "showarrow": False, "font": {"color": GOOD}}
+    text: Json = {"text": f"objective {limit:g} ms", "showarrow": False, "font": {"color": GOOD}}
+    text |= {"bgcolor": "var(--panel, 0.75)", "borderpad": 1}
     return place | {"y": at} | text
 
 

@@ -33,6 +33,11 @@ def panel(title: str, *parts: str) -> str:
     return f"<div class=panel><h3>{escape(title)}</h3>{''.join(parts)}</div>"
 
 
+def folded(title: str, body: str) -> str:
+    """Something that a click on its title opens."""
+    return f"<details class=panel><summary>{escape(title)}</summary>{body}</details>"
+
+
 def paragraph(text: object, kind: str = "") -> str:
     """A sentence."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
@@ -112,17 +117,18 @@ def plots(made: Iterable[Plot], *, grid: bool = False) -> str:
     return f"<div class=grid>{places}</div>" if grid else places
 
 
-def cards(group: CardGroup) -> str:
-    """The cards of one mode."""
-    made = "".join(map(_card, group.cards))
+def cards(group: CardGroup, mark: str = "") -> str:
+    """The cards of one mode; ``mark`` is a doubt that each of them carries."""
+    made = "".join(_card(card, mark) for card in group.cards)
     note = f"<p class=note>{escape(group.sentence)}</p>"
     return f"<h3>{escape(group.title)}</h3><div class=cards>{made}</div>{note}"
 
 
-def _card(card: Card) -> str:
+def _card(card: Card, mark: str) -> str:
+    chip = f" <span class=mark>{escape(mark)}</span>" if mark else ""
     size = " long" if len(card.number) > 8 else ""
     return (
-        f"<div class=card><div class=label>{escape(card.label)}</div>"
+        f"<div class=card><div class=label>{escape(card.label)}{chip}</div>"
         f'<div class="number{size}">{escape(card.number)} '
         f"<span class=unit>{escape(card.unit)}</span></div>"
         f"<div class=interval>{escape(card.interval)}</div><div class=says>{escape(card.says)}</div></div>"

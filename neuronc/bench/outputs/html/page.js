@@ -47,9 +47,9 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", width,
       font: { family: "system-ui, sans-serif", size: narrow ? 11 : 12, color: style.getPropertyValue("--ink").trim() },
       margin: { l: 48, r: narrow ? 12 : 20, t: 12, b: 40 },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.03, yanchor: "bottom", font: { size: narrow ? 10 : 12 } },
-      hoverlabel: { align: "left", namelength: -1, bgcolor: style.getPropertyValue("--panel").trim(), bordercolor: style.getPropertyValue("--quiet").trim(), font: { color: style.getPropertyValue("--ink").trim() } },
-      hovermode: "closest", dragmode: coarse ? false : "zoom", ...layout,
+      hoverlabel: { align: "left", namelength: -1, bgcolor: style.getPropertyValue("--panel").trim(), bordercolor: style.getPropertyValue("--quiet").trim(), font: { family: "system-ui, sans-serif", color: style.getPropertyValue("--ink").trim() } },
+      hovermode: "closest", dragmode: "zoom", ...layout,
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.03, yanchor: "bottom", font: { size: narrow ? 10 : 12 }, ...layout.legend },
       ...(coarse ? { dragmode: false } : {}),
     };
   }
@@ -59,6 +59,10 @@
     const style = getComputedStyle(root);
     const width = printing ? Math.min(place.clientWidth, 660) : place.clientWidth;
     const layout = layoutOf(spec, width, style);
+    // On a phone the legend takes rows of its own, not those of the plot.
+    const entries = spec.data.filter((trace) => trace.showlegend !== false).length;
+    layout.height = spec.height + (width < 560 && entries > 2 ? 10 * entries : 0);
+    place.style.height = `${layout.height}px`;
     if (spec.range) layout.xaxis.range = spec.range;
     return Plotly.react(place, resolve(spec.data, style), layout, { displayModeBar: false, doubleClick: "reset" });
   }
@@ -72,6 +76,7 @@
     for (const spec of specs) await draw(spec);
     root.dataset.plotsExpected = specs.length;
     root.dataset.plotsDrawn = specs.filter(isDrawn).length;
+    root.dataset.overflow = root.scrollWidth - root.clientWidth;
     root.dataset.requests = performance.getEntriesByType("resource").length;
     root.dataset.ready = "yes";
   }
@@ -100,13 +105,15 @@
   if (document.getElementById("compare-tab")) show(location.hash === "#compare" ? "compare-tab" : "run-tab");
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  let width = innerWidth, timer;
-  addEventListener("resize", () => {
-    if (innerWidth === width) return;
-    width = innerWidth;
-    clearTimeout(timer);
-    timer = setTimeout(drawAll, 120);
+  const widths = new Map();
+  const observer = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const before = widths.get(target.id);
+      widths.set(target.id, target.clientWidth);
+      if (before !== undefined && before !== target.clientWidth) draw(byId.get(target.id));
+    }
   });
+  for (const spec of specs) observer.observe(document.getElementById(spec.id));
   addEventListener("beforeprint", () => { printing = true; specs.forEach(draw); });
   addEventListener("afterprint", () => { printing = false; specs.forEach(draw); });
   drawAll();

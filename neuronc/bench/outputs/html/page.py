@@ -66,7 +66,7 @@ def render_html(
             "<!doctype html><html lang=en><head><meta charset=utf-8>",
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             "<meta name=viewport content='width=device-width, initial-scale=1'>",
-            f"<title>{escape(name)}: neuronc bench</title><style>{_shipped('page.css')}</style>",
+            f"<title>{escape(_title(document, name))}</title><style>{_shipped('page.css')}</style>",
             f"<script>{_shipped('watch.js')}</script></head><body>",
             _header(document, name, tabs=other is not None),
             f"<main id=run-tab>{run}</main>{compared}",
@@ -96,9 +96,11 @@ def _run_tab(document: Document, drawn: list[Figure]) -> Iterator[str]:
     if is_invalid(document):
         yield from _invalid_tab(document, drawn)
         return
-    groups = "".join(map(cards, card_groups(document)))
+    mark = "" if document["status"] == "ok" else document["status"]
+    groups = "".join(cards(group, mark) for group in card_groups(document))
     if groups:
-        yield section("numbers", "The numbers", groups, sentence=_PRIMER)
+        more = panels.all_estimates(document)
+        yield section("numbers", "The numbers", groups, more, sentence=_PRIMER)
     yield _plots("latency", "How long one waits", percentile_plots(document), drawn)
     under_load: list[Plot] = [tradeoff_plot(document), load_plot(document)]
     yield _plots("under-load", "What load does to it", under_load, drawn)
@@ -179,6 +181,11 @@ def _header(document: Document, name: str, *, tabs: bool) -> str:
     )
 
 
+def _title(document: Document, name: str) -> str:
+    mark = {"ok": "", "noisy": "NOISY RUN, ", "invalid": "INVALID RUN, "}[document["status"]]
+    return f"{mark}{name}: neuronc bench"
+
+
 def _name(document: Document) -> str:
     model = document["fingerprint"]["model"]
     return str(model["source"] or model["model_type"])
@@ -186,7 +193,13 @@ def _name(document: Document) -> str:
 
 def _figures(drawn: Sequence[Figure]) -> str:
     specs = [
-        {"id": f.id, "data": list(f.traces), "layout": f.layout, "small": f.small, "pages": f.pages}
+        {
+            "id": f.id,
+            "data": list(f.traces),
+            "layout": f.layout,
+            "height": f.height,
+            "pages": f.pages,
+        }
         for f in drawn
     ]
     text = json.dumps(specs, allow_nan=False, separators=(",", ":"))

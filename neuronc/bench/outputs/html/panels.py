@@ -8,6 +8,7 @@ from neuronc.bench.outputs.html.markup import (
     bullets,
     facts,
     flat,
+    folded,
     panel,
     paragraph,
     section,
@@ -50,18 +51,38 @@ def slowest_steps(document: Document) -> str:
     )
 
 
+def all_estimates(document: Document) -> str:
+    """Every metric of each mode, folded away."""
+    made = []
+    for named in representative_runs(document):
+        rows = [
+            (
+                metric,
+                short(estimate["value"]),
+                short(estimate["low"], absent=""),
+                short(estimate["high"], absent=""),
+                estimate["n"],
+                estimate["reason"] or "",
+            )
+            for metric, estimate in named.runs["estimates"].items()
+        ]
+        headings = ("metric", "mean of repeats", "low", "high", "repeats", "no interval because")
+        made.append(folded(f"All metrics ({named.label})", table(headings, rows)))
+    return "".join(made)
+
+
 _SLOW_HEADINGS = (
     "step",
     "likely cause",
     "ms",
     "times median",
     "repeat",
-    "at, s",
+    "at second",
     "slots",
     "involuntary switches",
     "major faults",
     "minor faults",
-    "GC, ms",
+    "GC ms",
 )
 
 
@@ -149,7 +170,10 @@ def about(document: Document) -> str:
         panel("Loading", facts(document["load"])),
         panel("Peaks of the machine", peaks),
         "</div>",
-        panel("Definitions", facts(document["definitions"])),
+        panel(
+            "Definitions",
+            table(("name", "is"), document["definitions"].items(), texts=2, wrap=True),
+        ),
     )
 
 

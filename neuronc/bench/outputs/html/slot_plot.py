@@ -64,9 +64,13 @@ def slot_plot(document: Document) -> Plot:
         f"still for the prefill of another; point at it to see whose.{more}{cut}",
         traces=[*traces, *_marks(timeline)],
         layout=_layout(timeline["batch_size"], begin, width),
-        height=150 + 46 * (timeline["batch_size"] + 1),
+        height=150 + _lane_height(timeline["batch_size"]) * (timeline["batch_size"] + 1),
         pages=(width, end_s) if width < end_s else None,
     )
+
+
+def _lane_height(num_slots: int) -> int:
+    return max(18, min(46, 500 // num_slots))
 
 
 def slot_bars(steps: Sequence[Mapping[str, Any]]) -> Iterator[Bar]:
@@ -159,18 +163,19 @@ def _waiting(requests: Sequence[Mapping[str, Any]]) -> Iterator[Json]:
     """How many requests wait for a slot, as a line within the lane of arrivals."""
     admitted = [r for r in requests if r["admit_ns"] is not None]
     changes = [(r["sched_ns"], 1) for r in admitted] + [(r["admit_ns"], -1) for r in admitted]
-    counts, count = [], 0
+    count, count_at = 0, dict[int, int]()
     for at_ns, change in sorted(changes):
         count += change
-        counts.append((at_ns / NS_PER_S, count))
-    most = max((count for _, count in counts), default=0)
+        count_at[at_ns] = count  # of changes at one moment the last counts
+    counts = [(at_ns / NS_PER_S, count) for at_ns, count in count_at.items()]
+    most = max(count_at.values(), default=0)
     if most > 1:
         yield {
             "x": [at_s for at_s, _ in counts],
             "y": [-0.62 - 0.76 * count / most for _, count in counts],
             "mode": "lines",
             "line": {"shape": "hv", "width": 1.5, "color": QUIET},
-            "name": f"waiting for a slot (at most {most})",
+            "name": f"waiting (up to {most})",
             "hoverinfo": "text",
             "hovertext": [f"{count} waiting" for _, count in counts],
         }

@@ -85,10 +85,20 @@ def _bars(name: str, spread: Mapping[str, Any], color: str) -> Json:
     }
 
 
+def tail_of(steps: Mapping[str, Any]) -> tuple[str, float | None]:
+    """p99.9 over the median; of too few steps to know it, the slowest over the median."""
+    spread = steps["ms"]
+    middle, tail = (spread["percentiles"][stat] for stat in ("p50", "p99_9"))
+    if tail["low"] is not None or tail["high"] is not None:
+        return "p99.9", steps["jitter"]["p99_9_over_p50"]
+    known = middle["value"] and spread["max"] is not None
+    return "the slowest", spread["max"] / middle["value"] if known else None
+
+
 def _jitter(named: NamedRuns, steps: Mapping[str, Any]) -> str:
     middle = short(steps["ms"]["percentiles"]["p50"]["value"])
-    tail = steps["jitter"]["p99_9_over_p50"]
-    ratio = "" if tail is None else f", p99.9 is {tail:.2f} times it"
+    name, tail = tail_of(steps)
+    ratio = "" if tail is None else f", {name} is {tail:.2f} times it"
     return f"{named.label}: median {middle} ms{ratio}; {steps['count']:,} steps"
 
 
@@ -104,15 +114,13 @@ def roofline_plot(document: Document) -> Plot:
     if not cells:
         reason = "The bytes and operations of the programs are not known, so there is no point."
         return Absent(title=title, sentence=reason)
-    roof, machine = _roof(document, cells), document["machine"]
-    missing = "" if roof else " The machine was not measured, so there is no roof."
-    source = f" The roof was {label(machine['source'])}." if machine else ""
+    roof = _roof(document, cells)
     return Figure(
         id="roofline",
         title=title,
         sentence="A point is a program; the roof is the machine. Left of the bend, memory sets "
         "the pace, right of it, arithmetic. The closer to the roof, the less there is to gain."
-        f"{source}{missing}",
+        f" {_roof_in_words(document)}",
         traces=[*roof, *_points(cells, class_colors(document))],
         layout={
             "xaxis": {"title": {"text": "operations per byte read, FLOP/B"}, "type": "log"}
@@ -133,22 +141,40 @@ def _intensity(cell: Mapping[str, Any]) -> float:
     return float(cell["flops"] / cell["bytes"])
 
 
-def _roof(document: Document, cells: Sequence[Mapping[str, Any]]) -> list[Json]:
+def _peaks(document: Document) -> tuple[float, float, str] | None:
+    """Bytes and operations per second, and of which dtype: its own, else that of the fastest."""
     machine, dtype = document["machine"], document["fingerprint"]["dtype"]
     if machine is None or not machine["flops_per_s"]:
+        return None
+    peaks = machine["flops_per_s"]
+    shown = dtype if dtype in peaks else max(peaks, key=lambda name: float(peaks[name]))
+    return machine["read_bytes_per_s"], peaks[shown], shown
+
+
+def _roof_in_words(document: Document) -> str:
+    peaks = _peaks(document)
+    if peaks is None:
+        return "The machine was not measured, so there is no roof."
+    read, peak, dtype = peaks
+    source = document["machine"]["source"]
+    return f"The roof: {read / 1e9:.3g} GB/s and {peak / 1e9:,.4g} GFLOP/s in {dtype} ({source})."
+
+
+def _roof(document: Document, cells: Sequence[Mapping[str, Any]]) -> list[Json]:
+    peaks = _peaks(document)
+    if peaks is None:
         return []
-    peak = machine["flops_per_s"].get(dtype) or max(machine["flops_per_s"].values())
-    read, bend = machine["read_bytes_per_s"], peak / machine["read_bytes_per_s"]
+    read, peak, _ = peaks
+    bend = peak / read
     low = min(bend, *map(_intensity, cells)) / 2
     high = max(bend, *map(_intensity, cells)) * 2
-    text = f"roof: {read / 1e9:.3g} GB/s, {peak / 1e9:.4g} GFLOP/s ({label(dtype)})"
     return [
         {
             "x": [low, bend, high],
             "y": [low * read / 1e9, peak / 1e9, peak / 1e9],
             "mode": "lines",
             "line": {"color": QUIET, "width": 2.5},
-            "name": text,
+            "name": "roof",
             "hoverinfo": "name",
         }
     ]

@@ -92,6 +92,14 @@ SCALARS = {
 STATS = {"p50": "median", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9"}
 
 
+def abbreviation(metric: str) -> str:
+    """As people write it where room is short: ``TTFT p50``, ``output tokens/s``."""
+    name, _, stat = metric.partition(".")
+    if not stat:
+        return name.replace("_per_s", "/s").replace("_", " ")
+    return f"{name.removesuffix('_ms').upper()} {stat.replace('_', '.')}"
+
+
 def words_of(metric: str) -> Words:
     """Words for ``NAME.STAT`` or a scalar; an unknown metric is called by its name."""
     name, _, stat = metric.partition(".")

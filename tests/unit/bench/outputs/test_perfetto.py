@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from neuronc.bench.outputs.perfetto import PROGRAMS, REQUESTS, SLOTS, trace
-from tests.bench_examples.documents import EXAMPLES, decoder, few, serve
+from tests.bench_examples.documents import EXAMPLES, example
 
 KEYS = {
     "M": {"name", "ph", "pid", "tid", "args"},
@@ -58,7 +58,7 @@ def by_track(events: list[Event], phase: str) -> dict[tuple[int, int], list[Even
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_event_is_of_the_format(name: str) -> None:
-    document = EXAMPLES[name]()
+    document = example(name)
     made = json.loads(json.dumps(trace(document), allow_nan=False))
     assert made["displayTimeUnit"] == "ms"
     assert made["otherData"]["status"] == document["status"]
@@ -67,7 +67,7 @@ def test_every_event_is_of_the_format(name: str) -> None:
 
 
 def test_slices_of_a_track_never_overlap_and_every_track_has_a_name() -> None:
-    events = trace(serve())["traceEvents"]
+    events = trace(example("serve"))["traceEvents"]
     named = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
     tracks = by_track(events, "X")
     assert tracks.keys() <= named
@@ -80,7 +80,7 @@ def test_slices_of_a_track_never_overlap_and_every_track_has_a_name() -> None:
 
 def test_waits_begin_and_end_in_pairs() -> None:
     begun: dict[str, float] = {}
-    for event in trace(serve())["traceEvents"]:
+    for event in trace(example("serve"))["traceEvents"]:
         if event["ph"] == "b":
             assert event["id"] not in begun
             begun[event["id"]] = event["ts"]
@@ -90,7 +90,7 @@ def test_waits_begin_and_end_in_pairs() -> None:
 
 
 def test_a_slot_shows_request_and_bucket_and_the_counter_falls_back_to_zero() -> None:
-    document = decoder()
+    document = example("decoder")
     step = document["timeline"]["steps"][0]
     events = trace(document)["traceEvents"]
     first = next(e for e in events if e["ph"] == "X" and e["pid"] == SLOTS)
@@ -103,7 +103,7 @@ def test_a_slot_shows_request_and_bucket_and_the_counter_falls_back_to_zero() ->
 
 
 def test_every_request_arrives() -> None:
-    document = serve()
+    document = example("serve")
     events = trace(document)["traceEvents"]
     arrivals = [e for e in events if e["ph"] == "i" and e["pid"] == REQUESTS]
     assert len(arrivals) == len(document["timeline"]["requests"])
@@ -111,11 +111,11 @@ def test_every_request_arrives() -> None:
 
 @pytest.mark.parametrize(("name", "mark"), [("noisy", "NOISY RUN"), ("invalid", "INVALID RUN")])
 def test_a_doubtful_run_says_so_on_its_tracks(name: str, mark: str) -> None:
-    made = trace(EXAMPLES[name]())
+    made = trace(example(name))
     names = [e["args"]["name"] for e in made["traceEvents"] if e["name"] == "process_name"]
     assert all(mark in text for text in names)
     assert mark in made["otherData"]["verdict"]
 
 
 def test_without_a_timeline_there_are_only_names() -> None:
-    assert {e["ph"] for e in trace(few())["traceEvents"]} == {"M"}
+    assert {e["ph"] for e in trace(example("few"))["traceEvents"]} == {"M"}

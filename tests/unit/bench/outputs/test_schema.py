@@ -1,13 +1,11 @@
-import json
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import jsonschema
 import pytest
 
 from neuronc.bench.outputs.schema import SCHEMA_NAME, load_schema
-from tests.bench_examples.documents import EXAMPLES, few, serve
+from tests.bench_examples.documents import EXAMPLES, example, few, serve
 
 Change = Callable[[dict[str, Any]], object]
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())
@@ -24,17 +22,11 @@ def test_the_schema_itself_is_valid() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_documents_satisfy_the_schema(name: str) -> None:
-    document = EXAMPLES[name]()
-    assert problems(json.loads(json.dumps(document, allow_nan=False))) == []
+    assert problems(example(name)) == []
 
 
 def test_examples_are_the_same_each_time() -> None:
-    assert json.dumps(serve()) == _serve_text()
-
-
-@cache
-def _serve_text() -> str:
-    return json.dumps(serve(), allow_nan=False)
+    assert serve() == example("serve")
 
 
 def _serve(document: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +65,7 @@ BROKEN: dict[str, Change] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_documents_fail(name: str) -> None:
-    document = json.loads(_serve_text())
+    document = example("serve")
     BROKEN[name](document)
     assert problems(document)
 

@@ -11,7 +11,7 @@ from neuronc.bench.outputs.markdown import escape, markdown_lines
 from neuronc.bench.outputs.reading import short, verdict, with_interval, write_lines
 from neuronc.bench.outputs.requests_jsonl import request_lines, request_row
 from neuronc.bench.outputs.steps_jsonl import step_lines
-from tests.bench_examples.documents import EXAMPLES, decoder, few, invalid, noisy, serve
+from tests.bench_examples.documents import EXAMPLES, example
 
 MS = 1_000_000
 
@@ -30,7 +30,7 @@ def test_a_request_line_has_every_latency_by_its_formula() -> None:
 
 
 def test_a_failed_request_has_no_latency_but_its_error() -> None:
-    document = serve()
+    document = example("serve")
     rows = [json.loads(line) for line in request_lines(document)]
     assert len(rows) == len(document["timeline"]["requests"])
     failed = [row for row in rows if row["finish"] == "failed"]
@@ -40,7 +40,7 @@ def test_a_failed_request_has_no_latency_but_its_error() -> None:
 
 
 def test_step_lines_follow_the_timeline() -> None:
-    document = decoder()
+    document = example("decoder")
     rows = [json.loads(line) for line in step_lines(document)]
     assert len(rows) == len(document["timeline"]["steps"])
     assert rows[0]["since_last_ms"] is None
@@ -48,19 +48,19 @@ def test_step_lines_follow_the_timeline() -> None:
 
 
 def test_a_truncated_timeline_says_how_much_was_kept() -> None:
-    document = decoder()
+    document = example("decoder")
     document["timeline"]["truncated"] = True
     *_, last = step_lines(document)
     assert "steps were kept" in last
 
 
 def test_no_timeline_gives_no_lines() -> None:
-    assert list(request_lines(few())) == []
-    assert list(step_lines(few())) == []
+    assert list(request_lines(example("few"))) == []
+    assert list(step_lines(example("few"))) == []
 
 
 def test_the_table_has_a_row_per_metric_per_mode() -> None:
-    document = decoder()
+    document = example("decoder")
     rows = list(csv.DictReader(csv_lines(document)))
     assert tuple(rows[0]) == COLUMNS
     for mode in ("latency", "throughput"):
@@ -73,7 +73,7 @@ def test_the_table_has_a_row_per_metric_per_mode() -> None:
 
 
 def test_an_undefined_metric_is_an_empty_field_with_its_reason() -> None:
-    rows = {row["metric"]: row for row in csv.DictReader(csv_lines(few()))}
+    rows = {row["metric"]: row for row in csv.DictReader(csv_lines(example("few")))}
     assert rows["tpot_ms.p50"]["value"] == ""
     assert rows["tpot_ms.p50"]["reason"] == "undefined in every run"
 
@@ -88,7 +88,7 @@ def _texts(document: dict[str, Any]) -> dict[str, str]:
 
 
 def test_an_invalid_run_prints_no_number_but_why() -> None:
-    document = invalid()
+    document = example("invalid")
     value = document["modes"]["throughput"]["estimates"]["output_tokens_per_s"]["value"]
     for text in _texts(document).values():
         assert "INVALID RUN, no number of it may be quoted" in text
@@ -98,7 +98,7 @@ def test_an_invalid_run_prints_no_number_but_why() -> None:
 
 
 def test_a_noisy_run_is_marked_on_every_output() -> None:
-    texts = _texts(noisy())
+    texts = _texts(example("noisy"))
     assert "NOISY RUN, its numbers may not repeat" in texts["markdown"]
     assert "5,210 involuntary switches" in texts["markdown"]
     for name in ("requests", "steps"):
@@ -108,7 +108,7 @@ def test_a_noisy_run_is_marked_on_every_output() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_markdown_tables_are_rectangular_and_end_with_the_caveats(name: str) -> None:
-    document = EXAMPLES[name]()
+    document = example(name)
     lines = list(markdown_lines(document))
     for above, below in pairwise(lines):
         if above.startswith("|") and below.startswith("|"):
@@ -117,7 +117,7 @@ def test_markdown_tables_are_rectangular_and_end_with_the_caveats(name: str) -> 
 
 
 def test_markdown_shows_text_of_the_document_as_it_is() -> None:
-    document = decoder()
+    document = example("decoder")
     document["fingerprint"]["model"]["source"] = "</script><img onerror=x> | `a` @all\n# b"
     first = next(iter(markdown_lines(document)))
     shown = "&lt;/script&gt;&lt;img onerror=x&gt; \\| \\`a\\` \\@all \\# b"
@@ -134,7 +134,7 @@ def test_numbers_keep_three_digits_and_null_is_said() -> None:
 
 
 def test_only_doubts_are_a_verdict() -> None:
-    assert verdict(decoder()) is None
+    assert verdict(example("decoder")) is None
 
 
 def test_a_file_appears_only_once_complete(tmp_path: Path) -> None:
