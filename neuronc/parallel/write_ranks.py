@@ -58,7 +58,7 @@ def write_ranks(
                     folder,
                     of_rank,
                     lanes=lanes,
-                    lane=rank,
+                    lane=1 + 2 * rank,
                     begun=done.begun,
                     num_done=done.num_tensors,
                     keep_part=journal is not None,
