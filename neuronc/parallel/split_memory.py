@@ -18,6 +18,8 @@ _PROCESS_BYTES = 128 * MIB
 
 _BLOCKS_WAITING = 8
 
+_LEAST_BUFFER_BYTES = 64 << 10
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitMemory:
@@ -34,6 +36,10 @@ class SplitMemory:
     def budget_bytes(self) -> int:
         """As above."""
         return self.block_bytes * _BLOCKS_WAITING
+
+    def buffer_bytes(self, num_ranks: int) -> int:
+        """Of what is written into one rank's file at once; of all ranks about four blocks."""
+        return max(_LEAST_BUFFER_BYTES, min(self.block_bytes, 4 * self.block_bytes // num_ranks))
 
     @classmethod
     def within(cls, max_memory_bytes: int | None, *, is_remote: bool = False) -> "SplitMemory":

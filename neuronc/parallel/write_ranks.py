@@ -62,6 +62,7 @@ def write_ranks(
                     begun=done.begun,
                     num_done=done.num_tensors,
                     keep_part=journal is not None,
+                    buffer_bytes=memory.buffer_bytes(len(files)),
                 )
             )
             for rank, of_rank in enumerate(files)
