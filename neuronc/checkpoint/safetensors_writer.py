@@ -226,8 +226,10 @@ class SafetensorsWriter:
         if array.dtype != dtypes.numpy_dtype(info.dtype):
             message = f"tensor {info.name!r} has dtype {array.dtype}; declared {info.dtype.name}"
             raise ValueError(message)
-        # as bytes, because bf16 has no buffer protocol; copies only what has strides
-        self._put(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, place)
+        # As bytes, because bf16 has no buffer protocol. Only what has strides is copied, as plain
+        # numbers: numpy copies those without holding the interpreter lock.
+        plain = np.ascontiguousarray(array.view(f"u{array.itemsize}"))
+        self._put(plain.reshape(-1).view(np.uint8).data, place)
 
     def _put(self, data: "bytes | memoryview[int]", place: Place | None = None) -> None:
         self._handed_bytes += len(data)
@@ -235,8 +237,9 @@ class SafetensorsWriter:
             self._sha256.update(data)
             self._write_all(data, place)
             return
-        self._lanes.submit(self._lane, len(data), lambda: self._sha256.update(data))
-        self._lanes.submit(self._lane + 1, len(data), lambda: self._write_all(data, place))
+        half = len(data) // 2  # both hold the same bytes
+        self._lanes.submit(self._lane, half, lambda: self._sha256.update(data))
+        self._lanes.submit(self._lane + 1, half, lambda: self._write_all(data, place))
 
     def _write_all(self, data: "bytes | memoryview[int]", place: Place | None = None) -> None:
         with self._writing():

@@ -27,7 +27,8 @@ class SplitMemory:
 
     Attributes:
         block_bytes: Of a tensor's rows that are read at a time.
-        budget_bytes: Of blocks that wait to be hashed or written, each counted for every use.
+        budget_bytes: Of blocks that wait to be hashed or written: a block is counted as a part of
+            the tensor, and again as parts of rank files.
     """
 
     block_bytes: int = DEFAULT_BLOCK_BYTES
