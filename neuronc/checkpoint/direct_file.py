@@ -45,7 +45,7 @@ class DirectFile:
         self._direct: int | None = None
         try:
             self._flushed = os.preadv(self._file, [self._buffer[: self._filled].data], self._at)
-            if is_direct:
+            if is_direct and hasattr(os, "O_DIRECT"):
                 with suppress(OSError):  # a file system without direct writes
                     self._direct = os.open(path, os.O_WRONLY | os.O_DIRECT)
         except BaseException:
