@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuronc.artifact.atomic import atomic_folder, check_output, resumable_folder
+from neuronc.artifact.atomic import atomic_folder, check_output, require_apart
 from neuronc.artifact.contents import make_manifest
 from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
@@ -18,9 +18,9 @@ from neuronc.artifact.manifest import (
 from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.refit import prepare_refit, put_refit
 from neuronc.artifact.reuse import describe_request, find_reusable
-from neuronc.artifact.weights import open_for, open_source, put_weights
+from neuronc.artifact.weights import open_source, put_weights
 from neuronc.checkpoint.checkpoint import Checkpoint
-from neuronc.errors import UsageError, VerificationError
+from neuronc.errors import VerificationError
 from neuronc.lower.jobs import run_jobs
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.split_manifest import (
@@ -29,26 +29,25 @@ from neuronc.parallel.split_manifest import (
     check_files,
     read_split_manifest,
 )
-from neuronc.parallel.split_options import DEFAULT_SPLIT, SplitOptions
-from neuronc.parallel.split_tensors import split_checkpoint
-from neuronc.parallel.unsplit import Unsplit, unsplit_folder
 from neuronc.preparation import (
     DEFAULT_OPTIONS,
     check_places,
     job_of,
     programs_of,
-    require_apart,
     require_fit_of,
     settings_for,
 )
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place, Recipe
 from neuronc.sizes import complete
+from neuronc.splitting import split, unsplit
 from neuronc.targets.neuron.settings import CompileOptions
 from neuronc.verify.clone import needs_clone, require_clone_matches
 
 if TYPE_CHECKING:
     from neuronc.verify.bisect import LayerError
+
+__all__ = ["Built", "bisect", "build", "build_cached", "refit", "split", "unsplit", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,51 +69,6 @@ class Built:
     worker_peak_rss_bytes: int
     elapsed_s: float
     reused: bool = False
-
-
-def split(
-    recipe: Recipe,
-    out_dir: Path,
-    *,
-    options: SplitOptions = DEFAULT_SPLIT,
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> SplitManifest:
-    """Split ``recipe``'s checkpoint over its ranks into the new folder ``out_dir``.
-
-    What was interrupted, or had no room on the disk, is gone on with by the same call.
-    """
-    check_places(recipe, out_dir, None)
-    check_output(out_dir, overwrite=overwrite)
-    checkpoint = open_for(recipe)
-    with resumable_folder(out_dir, overwrite=overwrite) as folder:
-        return split_checkpoint(
-            checkpoint,
-            folder,
-            tp=recipe.tp,
-            dtype=recipe.dtype,
-            options=options,
-            quantize=recipe.quantize,
-            resumable=True,
-            progress=progress,
-        )
-
-
-def unsplit(
-    folder: Path,
-    out_dir: Path,
-    *,
-    max_file_bytes: int | None = None,
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> Unsplit:
-    """Put the split in ``folder`` together again as a checkpoint in the new folder ``out_dir``."""
-    if out_dir.resolve() == folder.resolve():
-        message = f"-o is the split folder {folder} itself"
-        raise UsageError(message, hint="choose another output folder")
-    check_output(out_dir, overwrite=overwrite)
-    with atomic_folder(out_dir, overwrite=overwrite) as staging:
-        return unsplit_folder(folder, staging, max_file_bytes=max_file_bytes, progress=progress)
 
 
 def build(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from neuronc.artifact.atomic import require_apart
 from neuronc.artifact.weights import Source
-from neuronc.checkpoint.remote.url import local_form
 from neuronc.errors import UsageError
 from neuronc.lower.jobs import ProgramJob
 from neuronc.recipe import Recipe
@@ -64,14 +64,6 @@ def check_places(recipe: Recipe, out_dir: Path, dump_ir: Path | None) -> None:
         except OSError as error:
             message = f"cannot make the folder {dump_ir}: {error.strerror}"
             raise UsageError(message, hint="choose another --dump-ir") from error
-
-
-def require_apart(out_dir: Path, what: str, source: str | Path | None) -> None:
-    """Refuse an output folder with ``source`` in it, which ``what`` names for the message."""
-    place = None if source is None else Path(local_form(str(source)))
-    if place is not None and place.exists() and place.resolve().is_relative_to(out_dir.resolve()):
-        message = f"output folder {out_dir} holds the {what} {place} that it is made of"
-        raise UsageError(message, hint="choose another output folder")
 
 
 def programs_of(recipe: Recipe) -> tuple[ProgramSpec, ...]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from neuronc.checkpoint.paths import read_json_object
+from neuronc.checkpoint.remote.url import local_form
 from neuronc.errors import InputError, PlanError, UsageError
 from neuronc.parallel.split_manifest import MAX_SPLIT_BYTES
 
@@ -98,6 +99,14 @@ def check_output(out_dir: Path, *, overwrite: bool) -> None:
     if found and not any(_is_ours(out_dir / name, fields) for name, fields in OURS.items()):
         message = f"{out_dir} holds files, but was not made by neuronc: it has no {' or '.join(OURS)} of ours"
         raise UsageError(message, hint="choose another -o, or delete that folder yourself")
+
+
+def require_apart(out_dir: Path, what: str, source: str | Path | None) -> None:
+    """Refuse an output folder with ``source`` in it, which ``what`` names for the message."""
+    place = None if source is None else Path(local_form(str(source)))
+    if place is not None and place.exists() and place.resolve().is_relative_to(out_dir.resolve()):
+        message = f"output folder {out_dir} holds the {what} {place} that it is made of"
+        raise UsageError(message, hint="choose another output folder")
 
 
 def _is_ours(path: Path, fields: AbstractSet[str]) -> bool:

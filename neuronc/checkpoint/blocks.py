@@ -27,6 +27,11 @@ class PlacedReader(TensorReader, Protocol):
         """Where tensor ``name`` lies; None where it lies in no one place."""
 
 
+@runtime_checkable
+class LocalReader(RangeReader, PlacedReader, Protocol):
+    """Both."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
     """Consecutive rows of a tensor; a scalar is one block of one row.
@@ -56,11 +61,12 @@ def blocks_of(reader: TensorReader, info: TensorInfo, *, block_bytes: int) -> It
     if not info.shape or step >= info.shape[0]:
         yield Block(start=0, values=reader.read(info.name), place=whole_place)
         return
-    whole = None if isinstance(reader, RangeReader) else reader.read(info.name)
+    ranged = reader if isinstance(reader, RangeReader) else None  # asked once: it takes a while
+    whole = None if ranged else reader.read(info.name)
     for start in range(0, info.shape[0], step):
         stop = min(start + step, info.shape[0])
-        if isinstance(reader, RangeReader):
-            values = reader.read_range(info.name, start, stop)
+        if ranged:
+            values = ranged.read_range(info.name, start, stop)
             place = whole_place and replace(
                 whole_place, offset=whole_place.offset + start * row_bytes(info)
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from neuronc.checkpoint.digest import FileDigest
+from neuronc.checkpoint.direct_file import BUFFER_BYTES
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.paths import writing
 from neuronc.checkpoint.safetensors_writer import Begun, SafetensorsWriter
@@ -42,25 +43,27 @@ class FilesWriter:
         num_done: int = 0,
         keep_part: bool = False,
         metadata: Mapping[str, str] = MappingProxyType({}),
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         """Go on after ``num_done`` tensors.
 
         Args:
             folder: The output folder.
             files: In order; each has a tensor at least.
-            lanes: See `SafetensorsWriter`, as for ``lane``, ``keep_part`` and ``metadata``.
+            lanes: See `SafetensorsWriter`, as for all that have its names.
             lane: See there.
             begun: By path, the digest of what an earlier run wrote of a file.
             num_done: Tensors that are in those files.
             keep_part: See there.
             metadata: See there.
+            buffer_bytes: See there.
 
         Raises:
             PlanError: The disk has less room than the next file needs.
             UsageError: ``folder`` cannot be written.
         """
         self._folder, self._lanes, self._lane = folder, lanes, lane
-        self._keep_part, self._metadata = keep_part, metadata
+        self._keep_part, self._metadata, self._buffer_bytes = keep_part, metadata, buffer_bytes
         self._waiting = list(reversed(files))
         self._done: list[FileDigest] = []
         self._file = self._waiting[-1]
@@ -111,6 +114,7 @@ class FilesWriter:
             begun=begun,
             keep_part=self._keep_part,
             metadata=self._metadata,
+            buffer_bytes=self._buffer_bytes,
         )
         return self._writer
 

@@ -1,17 +1,22 @@
 """Hashing and writing side by side, while the next block is read.
 
 Work for one lane is done in the order in which it came, as a stream needs it; different lanes run
-at the same time. hashlib and file writes release the interpreter lock.
+at the same time, on whichever thread is free. hashlib and file writes release the interpreter lock.
 """
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 MIN_BUDGET_BYTES = 4 << 20
+
+_WAITING_THREADS = 2
+"""Beside one for each core: a thread that writes waits for the disk most of the time."""
+
+_Work = Callable[[], object]
 
 
 class Lanes:
@@ -23,13 +28,19 @@ class Lanes:
 
     def __init__(self, *, budget_bytes: int, num_threads: int | None = None) -> None:
         self.budget_bytes = max(budget_bytes, MIN_BUDGET_BYTES)
-        count = num_threads or max(2, min(8, os.cpu_count() or 1))
-        self._threads = [ThreadPoolExecutor(max_workers=1) for _ in range(count)]
-        self._changed = threading.Condition()
+        count = num_threads or min(8, os.cpu_count() or 1) + _WAITING_THREADS
+        self._waiting: dict[int, deque[tuple[int, _Work]]] = {}
+        self._ready: deque[int] = deque()  # those that no thread is at
+        lock = threading.Lock()
+        self._changed, self._has_ready = threading.Condition(lock), threading.Condition(lock)
         self._pending_bytes = self._pending_jobs = 0
         self._failure: BaseException | None = None
+        self._is_open = True
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, lane: int, size_bytes: int, work: Callable[[], object]) -> None:
+    def submit(self, lane: int, size_bytes: int, work: _Work) -> None:
         """Run ``work``, which holds on to ``size_bytes``, after all that ``lane`` was given before.
 
         Raises:
@@ -40,7 +51,12 @@ class Lanes:
             self._raise_failure()
             self._pending_bytes += size_bytes
             self._pending_jobs += 1
-        self._threads[lane % len(self._threads)].submit(self._run, size_bytes, work)
+            if lane in self._waiting:
+                self._waiting[lane].append((size_bytes, work))
+                return
+            self._waiting[lane] = deque([(size_bytes, work)])
+            self._ready.append(lane)
+            self._has_ready.notify()
 
     def drain(self) -> None:
         """Wait until everything handed over is done; errors as `submit`."""
@@ -53,24 +69,46 @@ class Lanes:
         with self._changed:
             self._failure = self._failure or RuntimeError("the lanes were stopped")
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._pending_jobs == 0)
+        self._close()
+
+    def _close(self) -> None:
+        with self._has_ready:
+            self._is_open = False
+            self._has_ready.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _has_room(self, size_bytes: int) -> bool:
         alone = self._pending_jobs == 0
         fits = self._pending_bytes + size_bytes <= self.budget_bytes
         return alone or fits or self._failure is not None
 
-    def _run(self, size_bytes: int, work: Callable[[], object]) -> None:
-        try:
-            if self._failure is None:
-                work()
-        except BaseException as error:  # noqa: BLE001  (raised where `submit` was called)
-            self._failure = self._failure or error
-        finally:
-            with self._changed:
+    def _serve(self) -> None:
+        while (lane := self._next_lane()) is not None:
+            try:
+                if self._failure is None:
+                    self._waiting[lane][0][1]()
+            except BaseException as error:  # noqa: BLE001  (raised where `submit` was called)
+                self._failure = self._failure or error
+            self._end_work(lane)
+
+    def _next_lane(self) -> int | None:
+        with self._has_ready:
+            self._has_ready.wait_for(lambda: self._ready or not self._is_open)
+            return self._ready.popleft() if self._ready else None
+
+    def _end_work(self, lane: int) -> None:
+        with self._changed:
+            waiting = self._waiting[lane]
+            for _ in range(len(waiting) if self._failure else 1):
+                size_bytes, _ = waiting.popleft()
                 self._pending_bytes -= size_bytes
                 self._pending_jobs -= 1
-                self._changed.notify_all()
+            if waiting:
+                self._ready.append(lane)  # after those that wait already
+            else:
+                del self._waiting[lane]
+            self._changed.notify_all()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -87,7 +125,8 @@ class Lanes:
     ) -> None:
         if kind is not None:
             self.stop()
-        for thread in self._threads:
-            thread.shutdown(wait=True)
-        if kind is None:
-            self._raise_failure()
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending_jobs == 0)
+        self._close()
+        self._raise_failure()

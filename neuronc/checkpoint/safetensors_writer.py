@@ -1,6 +1,5 @@
 """Writing safetensors files tensor by tensor; format as in `neuronc.checkpoint.safetensors_reader`."""
 
-import errno
 import hashlib
 import json
 import math
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from neuronc import dtypes
+from neuronc.checkpoint.direct_file import BUFFER_BYTES, DIRECT_BYTES, DirectFile
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.paths import disk_full, free_bytes, writing
 from neuronc.checkpoint.tensor_info import Place, TensorInfo
@@ -64,6 +64,7 @@ class SafetensorsWriter:
         lane: int = 0,
         begun: Begun | None = None,
         keep_part: bool = False,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         """Check the disk for room and write the header.
 
@@ -75,6 +76,7 @@ class SafetensorsWriter:
             lane: See ``lanes``.
             begun: Go on with ``NAME.part``; what it has beyond that is cut off.
             keep_part: Leave ``NAME.part`` after an error, to be gone on with.
+            buffer_bytes: Of memory that is written at once.
 
         Raises:
             PlanError: The disk has less room than the file needs.
@@ -93,7 +95,7 @@ class SafetensorsWriter:
         self._written: WrittenFile | None = None
         kept_bytes = len(header) + sum(i.size_bytes for i in tensors[:done]) if begun else 0
         self._handed_bytes = kept_bytes
-        self._open(kept_bytes)
+        self._file = self._open(kept_bytes, min(buffer_bytes, self._size_bytes))
         try:
             if not begun:
                 self._put(header)
@@ -101,7 +103,7 @@ class SafetensorsWriter:
             self._discard()
             raise
 
-    def _open(self, kept_bytes: int) -> None:
+    def _open(self, kept_bytes: int, buffer_bytes: int) -> DirectFile:
         if self._path.exists():
             message = f"{self._path} exists already"
             raise UsageError(message, hint="choose another output folder")
@@ -109,12 +111,14 @@ class SafetensorsWriter:
             if free_bytes(self._path.parent) < self._size_bytes - kept_bytes:
                 raise disk_full(self._path, needed_bytes=self._size_bytes - kept_bytes)
             if kept_bytes:
-                self._file = self._part.open("r+b", buffering=0)
-                self._file.truncate(kept_bytes)
-                self._file.seek(kept_bytes)
-                return
-            self._part.unlink(missing_ok=True)  # of a run that was killed
-            self._file = self._part.open("xb", buffering=0)
+                os.truncate(self._part, kept_bytes)
+            else:
+                self._part.unlink(missing_ok=True)  # of a run that was killed
+                self._part.open("xb").close()
+            is_direct = self._size_bytes >= DIRECT_BYTES
+            return DirectFile(
+                self._part, start=kept_bytes, is_direct=is_direct, buffer_bytes=buffer_bytes
+            )
 
     def write(self, name: str, array: "np.ndarray[Any, Any]") -> None:
         """Append the next tensor; a view of a mapped file is copied through without being kept.
@@ -157,11 +161,17 @@ class SafetensorsWriter:
         self._left.pop()
 
     def so_far(self) -> WrittenFile:
-        """What is in the file now; waits for the lanes."""
+        """What is in the file now; waits for the lanes.
+
+        Raises:
+            PlanError: The disk is full.
+        """
         if self._written is not None:
             return self._written
         if self._lanes:
             self._lanes.drain()
+        with self._writing():
+            self._file.flush()
         digest = self._sha256.hexdigest()
         return WrittenFile(name=self._path.name, size_bytes=self._handed_bytes, sha256=digest)
 
@@ -178,7 +188,7 @@ class SafetensorsWriter:
                 raise ValueError(message)
             written = self.so_far()
             with self._writing():
-                os.fsync(self._file.fileno())
+                self._file.sync()
                 self._file.close()
                 self._part.replace(self._path)
             self._written = written
@@ -216,8 +226,10 @@ class SafetensorsWriter:
         if array.dtype != dtypes.numpy_dtype(info.dtype):
             message = f"tensor {info.name!r} has dtype {array.dtype}; declared {info.dtype.name}"
             raise ValueError(message)
-        # as bytes, because bf16 has no buffer protocol; copies only what has strides
-        self._put(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, place)
+        # As bytes, because bf16 has no buffer protocol. Only what has strides is copied, as plain
+        # numbers: numpy copies those without holding the interpreter lock.
+        plain = np.ascontiguousarray(array.view(f"u{array.itemsize}"))
+        self._put(plain.reshape(-1).view(np.uint8).data, place)
 
     def _put(self, data: "bytes | memoryview[int]", place: Place | None = None) -> None:
         self._handed_bytes += len(data)
@@ -225,35 +237,14 @@ class SafetensorsWriter:
             self._sha256.update(data)
             self._write_all(data, place)
             return
-        self._lanes.submit(self._lane, len(data), lambda: self._sha256.update(data))
-        self._lanes.submit(self._lane + 1, len(data), lambda: self._write_all(data, place))
+        half = len(data) // 2  # both hold the same bytes
+        self._lanes.submit(self._lane, half, lambda: self._sha256.update(data))
+        self._lanes.submit(self._lane + 1, half, lambda: self._write_all(data, place))
 
     def _write_all(self, data: "bytes | memoryview[int]", place: Place | None = None) -> None:
-        rest = memoryview(data)
         with self._writing():
-            if place is not None:
-                rest = rest[self._copy(place, len(rest)) :]
-            while rest:  # the system may take less than it is given
-                rest = rest[self._file.write(rest) :]
-
-    def _copy(self, place: Place, size_bytes: int) -> int:
-        """Have the system copy from file to file, which spares a detour; how many bytes it did."""
-        copied = 0
-        source = os.open(place.path, os.O_RDONLY)
-        try:
-            while copied < size_bytes:
-                at, rest = place.offset + copied, size_bytes - copied
-                done = os.copy_file_range(source, self._file.fileno(), rest, offset_src=at)
-                if not done:
-                    break
-                copied += done
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            # not between these file systems: the rest is written
-        finally:
-            os.close(source)
-        return copied
+            copied = self._file.copy(place, len(data)) if place is not None else 0
+            self._file.write(memoryview(data)[copied:])
 
     def _discard(self) -> None:
         if self._lanes:

@@ -82,7 +82,7 @@ def split(
 
     A split that was stopped is gone on with by the same command.
     """
-    from neuronc import pipeline
+    from neuronc import splitting
     from neuronc.cli.progress import make_progress
 
     recipe = merge_flags(
@@ -102,7 +102,7 @@ def split(
         max_file_bytes=max_file_size,
     )
     begin_s = time.perf_counter()
-    manifest = pipeline.split(
+    manifest = splitting.split(
         recipe, folder, options=options, overwrite=overwrite, progress=make_progress(quiet)
     )
     return report_split(manifest, folder, elapsed_s=time.perf_counter() - begin_s)

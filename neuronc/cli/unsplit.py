@@ -35,11 +35,11 @@ def unsplit(
 
     Padding and replicated heads are dropped again.
     """
-    from neuronc import pipeline
+    from neuronc import splitting
     from neuronc.cli.progress import make_progress
 
     out_dir = require_out(out)
-    found = pipeline.unsplit(
+    found = splitting.unsplit(
         folder,
         out_dir,
         max_file_bytes=max_file_size,

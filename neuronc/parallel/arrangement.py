@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from neuronc.families.family import Part, Split
 from neuronc.parallel.heads import HeadLayout
-from neuronc.parallel.rules import Piece, merge_pieces
+from neuronc.parallel.rules import Piece, even_pieces, merge_pieces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +40,27 @@ def arrange(
     Heads go where ``heads`` puts them. Features go in equal runs, the last ones padded with zeros
     where the ranks do not divide them. A rank's part is in the order of the whole.
     """
+    if split.order == "parts" and split.chunks == 1 and len(split.parts) == 1:
+        [part] = split.parts
+        if part.unit == "feature":  # thousands of units that need no telling apart
+            return _runs(_features(split, size), len(heads.q_ranks), _width(part, head_dim))
+    return arrange_units(split, size, heads, head_dim)
+
+
+def _runs(features: int, tp: int, width: int) -> tuple[tuple[Piece, ...], ...]:
+    return tuple(
+        tuple(
+            Piece(start=None if p.start is None else p.start * width, length=p.length * width)
+            for p in pieces
+        )
+        for pieces in even_pieces(features, tp)
+    )
+
+
+def arrange_units(
+    split: Split, size: int, heads: HeadLayout, head_dim: int
+) -> tuple[tuple[Piece, ...], ...]:
+    """`arrange`, unit by unit."""
     tp = len(heads.q_ranks)
     features = _features(split, size)
     per_rank = -(-features // tp)

@@ -7,7 +7,7 @@ matrices in tensors of their own where the model has them stacked.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from neuronc.checkpoint.blocks import PlacedReader, RangeReader
 from neuronc.checkpoint.checkpoint import Checkpoint
@@ -143,5 +143,5 @@ class _ModelRangeReader(_ModelReader):
             return self.stack(self.stacked[name][start:stop])
         if name not in self.plain:
             raise no_such_tensor(name, self.plain, subject="the checkpoint")
-        assert isinstance(self.reader, RangeReader), "chosen for it"
-        return self.reader.read_range(self.plain[name], start, stop)
+        reader = cast("RangeReader", self.reader)  # chosen for it; to ask takes a while
+        return reader.read_range(self.plain[name], start, stop)

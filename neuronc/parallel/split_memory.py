@@ -18,6 +18,8 @@ _PROCESS_BYTES = 128 * MIB
 
 _BLOCKS_WAITING = 8
 
+_LEAST_BUFFER_BYTES = 64 << 10
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitMemory:
@@ -25,7 +27,8 @@ class SplitMemory:
 
     Attributes:
         block_bytes: Of a tensor's rows that are read at a time.
-        budget_bytes: Of blocks that wait to be hashed or written, each counted for every use.
+        budget_bytes: Of blocks that wait to be hashed or written: a block is counted as a part of
+            the tensor, and again as parts of rank files.
     """
 
     block_bytes: int = DEFAULT_BLOCK_BYTES
@@ -34,6 +37,10 @@ class SplitMemory:
     def budget_bytes(self) -> int:
         """As above."""
         return self.block_bytes * _BLOCKS_WAITING
+
+    def buffer_bytes(self, num_ranks: int) -> int:
+        """Of what is written into one rank's file at once; of all ranks about four blocks."""
+        return max(_LEAST_BUFFER_BYTES, min(self.block_bytes, 4 * self.block_bytes // num_ranks))
 
     @classmethod
     def within(cls, max_memory_bytes: int | None, *, is_remote: bool = False) -> "SplitMemory":

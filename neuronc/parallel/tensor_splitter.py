@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuronc.checkpoint.blocks import (
-    Block,
-    PlacedReader,
-    RangeReader,
-    blocks_of,
-    row_bytes,
-    rows_per_block,
-)
+from neuronc.checkpoint.blocks import Block, LocalReader, blocks_of, row_bytes, rows_per_block
 from neuronc.checkpoint.cast import cast
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.digest import FileDigest, new_tensor_digest
@@ -53,6 +46,8 @@ class TensorSplitter:
         self.checkpoint, self.scheme = checkpoint, plan.quantize
         self.element, self.memory = element, memory
         self.lanes, self.writers, self.ranks = lanes, writers, range(len(writers))
+        reader = checkpoint.reader  # asked once: to ask whether it has methods takes a while
+        self.local = reader if isinstance(reader, LocalReader) else None
 
     def size_bytes(self, name: str) -> int:
         return self.checkpoint.tensors[name].size_bytes
@@ -85,14 +80,12 @@ class TensorSplitter:
 
     def _is_copied(self, name: str, rule: ParamRule) -> bool:
         """Whether every rank's rows lie in a local file just as they are written."""
-        reader, info = self.checkpoint.reader, self.checkpoint.tensors[name]
         return (
             rule.dim == 0
             and rule.channel_dim is None
-            and info.dtype == self.element
-            and isinstance(reader, RangeReader)
-            and isinstance(reader, PlacedReader)
-            and reader.place_of(name) is not None
+            and self.checkpoint.tensors[name].dtype == self.element
+            and self.local is not None
+            and self.local.place_of(name) is not None
         )
 
     def _copy(self, name: str, rule: ParamRule, digest: "xxh3_128", stage: Stage) -> None:
@@ -117,9 +110,8 @@ class TensorSplitter:
 
     def _parts(self, name: str, rule: ParamRule, rank: int) -> Iterator[tuple[Array, Place | None]]:
         """The rows of one rank's shard, in its order, and where they lie."""
-        info, reader = self.checkpoint.tensors[name], self.checkpoint.reader
-        assert isinstance(reader, RangeReader), "checked"
-        assert isinstance(reader, PlacedReader), "checked"
+        info, reader = self.checkpoint.tensors[name], self.local
+        assert reader is not None, "checked"
         place, step = reader.place_of(name), rows_per_block(info, self.memory.block_bytes)
         assert place is not None, "checked"
         for span in spans_of(rule, rank, 0, info.shape[0]):
@@ -138,7 +130,8 @@ class TensorSplitter:
         # A KV head that a rank holds twice comes round again, and a scale is of a whole channel:
         # such a tensor is read whole.
         in_blocks = in_order or (is_in_order(rule) and rule.channel_dim in (None, 0))
-        block_bytes = self.memory.block_bytes if in_blocks else info.size_bytes
+        grows = max(self.element.size_bytes // info.dtype.size_bytes, 1)  # when it is cast
+        block_bytes = self.memory.block_bytes // grows if in_blocks else info.size_bytes
         return blocks_of(self.checkpoint.reader, info, block_bytes=block_bytes)
 
     def _stored(self, values: Array, rule: ParamRule) -> list[tuple[str, Array, ParamRule]]:

@@ -11,6 +11,7 @@ from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.checkpoint.digest import FileDigest
 from neuronc.checkpoint.files_writer import FilesWriter, PlannedFile
 from neuronc.checkpoint.lanes import Lanes
+from neuronc.checkpoint.process_memory import keep_freed_memory
 from neuronc.dtypes import Dtype
 from neuronc.parallel.plan import ParallelPlan
 from neuronc.parallel.split_journal import STEP_BYTES, Done, Journal
@@ -49,6 +50,7 @@ def write_ranks(
         PlanError: the disk is full.
         UsageError: ``folder`` cannot be written.
     """
+    keep_freed_memory(2 * memory.budget_bytes)
     done = journal.restore(progress, partial(_paths_after, files)) if journal else Done()
     with ExitStack() as stack:
         lanes = stack.enter_context(Lanes(budget_bytes=memory.budget_bytes))
@@ -58,10 +60,11 @@ def write_ranks(
                     folder,
                     of_rank,
                     lanes=lanes,
-                    lane=rank,
+                    lane=1 + 2 * rank,
                     begun=done.begun,
                     num_done=done.num_tensors,
                     keep_part=journal is not None,
+                    buffer_bytes=memory.buffer_bytes(len(files)),
                 )
             )
             for rank, of_rank in enumerate(files)

@@ -22,6 +22,32 @@ def test_different_lanes_work_at_the_same_time() -> None:
         lanes.submit(1, 1, both.wait)
 
 
+@pytest.mark.parametrize("lanes_at_work", [(0, 2), (5, 1)])
+def test_a_free_thread_takes_whichever_lane_waits(lanes_at_work: tuple[int, int]) -> None:
+    both = threading.Barrier(2, timeout=20)
+    with Lanes(budget_bytes=1 << 30, num_threads=2) as lanes:
+        for lane in lanes_at_work:
+            lanes.submit(lane, 1, both.wait)
+
+
+def test_stopping_drops_what_waits_and_waits_for_what_runs() -> None:
+    begun, gate, done = threading.Event(), threading.Event(), list[str]()
+
+    def work() -> None:
+        begun.set()
+        gate.wait(20)
+        done.append("what runs")
+
+    lanes = Lanes(budget_bytes=1 << 20, num_threads=1)
+    lanes.submit(0, 1, work)
+    for lane in (0, 0, 1):
+        lanes.submit(lane, 1, lambda: done.append("what waits"))
+    begun.wait(20)
+    threading.Timer(0.1, gate.set).start()
+    lanes.stop()
+    assert done == ["what runs"]
+
+
 def test_no_more_waits_than_the_budget_allows() -> None:
     gate, waiting = threading.Event(), []
     half = MIN_BUDGET_BYTES // 2 + 1

@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from neuronc import dtypes
+from neuronc.checkpoint import safetensors_writer
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.safetensors_reader import read_safetensors_header
-from neuronc.checkpoint.safetensors_writer import SafetensorsWriter
+from neuronc.checkpoint.safetensors_writer import Begun, SafetensorsWriter
 from neuronc.checkpoint.tensor_info import Place, TensorInfo
 from neuronc.errors import InputError, PlanError, UsageError
 
@@ -193,7 +194,7 @@ def test_a_disk_that_fills_up_while_writing_is_a_plan_error_and_leaves_no_file(
 def test_a_read_only_place_is_a_usage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(path: Path, mode: str, buffering: int) -> None:
+    def read_only(path: Path, mode: str) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "open", read_only)
@@ -226,22 +227,12 @@ def test_bytes_that_lie_in_a_file_are_copied_from_there(tmp_path: Path) -> None:
     assert found == B_VALUES.tobytes()
 
 
-@pytest.mark.parametrize("number", [errno.EXDEV, errno.ENOSYS, errno.EINVAL])
-def test_what_the_system_cannot_copy_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    real, calls = os.copy_file_range, []
-
-    def some_bytes(source: int, target: int, count: int, **options: Any) -> int:
-        calls.append(count)
-        if len(calls) > 1:
-            raise OSError(number, os.strerror(number))
-        return real(source, target, 7, **options)
-
-    monkeypatch.setattr(os, "copy_file_range", some_bytes)
-    found = _write_from(tmp_path / "w.safetensors", tmp_path / "source", b"before")
-    assert found == B_VALUES.tobytes()
-    assert len(calls) == 2
+def test_what_is_no_longer_in_that_file_is_written_from_memory(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(B_VALUES.tobytes()[:7])
+    with SafetensorsWriter(tmp_path / "w.safetensors", [B]) as writer:
+        writer.append("b", B_VALUES, Place(path=tmp_path / "source", offset=0))
+        writer.finish("b")
+    assert load_file(tmp_path / "w.safetensors")["b"].tobytes() == B_VALUES.tobytes()
 
 
 def test_a_disk_that_fills_up_while_copying_is_a_plan_error(
@@ -250,7 +241,37 @@ def test_a_disk_that_fills_up_while_copying_is_a_plan_error(
     def full(*args: Any, **options: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "copy_file_range", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(PlanError, match="bytes needed"):
         _write_from(tmp_path / "w.safetensors", tmp_path / "source", b"before")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def _begin(path: Path, kept: int) -> None:
+    """Write ``kept`` tensors and be interrupted by the number of bytes that are to be there."""
+    with SafetensorsWriter(path, [A, B], keep_part=True) as writer:
+        for name, values in [("a", A_VALUES), ("b", B_VALUES)][:kept]:
+            writer.write(name, values)
+        raise KeyboardInterrupt(writer.so_far().size_bytes)
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_large_file_is_gone_on_with_at_any_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(safetensors_writer, "DIRECT_BYTES", 0)
+    whole = _write(tmp_path / "whole.safetensors")
+    path, part = tmp_path / "w.safetensors", tmp_path / "w.safetensors.part"
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        _begin(path, kept)
+    begun = part.read_bytes()
+    assert interrupted.value.args == (len(begun),)
+    part.write_bytes(begun + b"to be cut off again")
+
+    again = Begun(num_tensors=kept, sha256=hashlib.sha256(begun))
+    with SafetensorsWriter(path, [A, B], begun=again) as writer:
+        for name, values in [("a", A_VALUES), ("b", B_VALUES)][kept:]:
+            writer.write(name, values)
+
+    assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert writer.close().sha256 == whole.sha256

@@ -28,6 +28,7 @@ from tests.unit.parallel.test_split_progress import RecordingProgress
 
 SPLIT = """
 import sys
+from neuronc.checkpoint import safetensors_writer
 from neuronc.parallel import split_memory, write_ranks
 from neuronc import pipeline
 from neuronc.parallel.split_options import SplitOptions
@@ -35,6 +36,7 @@ from neuronc.recipe import Recipe
 from pathlib import Path
 
 write_ranks.STEP_BYTES = 300_000
+safetensors_writer.DIRECT_BYTES = 0
 split_memory.DEFAULT_BLOCK_BYTES = 50_000
 recipe = Recipe(checkpoint=sys.argv[1], tp=3, dtype="f32")
 print("ready", flush=True)
