@@ -1,7 +1,7 @@
 """Everything that was measured as one JSON document of the schema ``neuronc.bench/1``."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neuronc.artifact.manifest import WEIGHTS_DIR, Manifest
@@ -89,7 +89,7 @@ def make_document(
         "noise": NOT_LOOKED if noise is None else noise.to_dict(),
         "validation": _validation(measured.tokens),
         "caveats": [*caveats, *([] if noise is None else noise.findings)],
-        "timeline": _timeline(measured.runs[-1].timelines[-1]) if measured.runs else None,
+        "timeline": timeline_dict(measured.runs[-1].timelines[-1]) if measured.runs else None,
     }
 
 
@@ -160,8 +160,20 @@ def _validation(tokens: TokenCheck) -> dict[str, Any]:
     }
 
 
-def _timeline(timeline: Timeline) -> dict[str, Any]:
-    begin_ns, steps = timeline.begin_ns, timeline.steps[:MAX_TIMELINE_STEPS]
+def all_timelines(measured: Measured) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every repeat of every run, whole, with what it is a repeat of."""
+    for found in measured.runs:
+        load = found.mode.load
+        labels = {"mode": found.mode.mode, "concurrency": load.concurrency, "rate": load.rate}
+        for repeat, timeline in enumerate(found.timelines):
+            yield {**labels, "repeat": repeat}, timeline_dict(timeline, most_steps=None)
+
+
+def timeline_dict(
+    timeline: Timeline, *, most_steps: int | None = MAX_TIMELINE_STEPS
+) -> dict[str, Any]:
+    """One run, step by step and request by request, at most ``most_steps`` of the steps."""
+    begin_ns, steps = timeline.begin_ns, timeline.steps[:most_steps]
     started = metrics.first_step_ns(timeline)
     return {
         "batch_size": timeline.batch_size,

@@ -13,6 +13,7 @@ from neuronc.cli.output import Report
 from neuronc.errors import BenchmarkError, NeuroncError, NoisyMachineError, UsageError
 
 if TYPE_CHECKING:
+    from neuronc.bench.outputs.save import Files
     from neuronc.bench.settings import Settings
     from neuronc.progress import Progress
     from neuronc.runtime.session import Session
@@ -45,6 +46,14 @@ def bench(
     stop_at_eos: flags.StopAtEosFlag = False,
     noise: flags.NoiseOption = "warn",
     seed: Annotated[int, typer.Option("--seed", metavar="N")] = 0,
+    output: flags.OutputOption = None,
+    html: flags.HtmlOption = None,
+    markdown: flags.MarkdownOption = None,
+    csv: flags.CsvOption = None,
+    perfetto: flags.PerfettoOption = None,
+    save_requests: flags.SaveRequestsOption = None,
+    save_steps: flags.SaveStepsOption = None,
+    save_workload: flags.SaveWorkloadOption = None,
     on: OnOption = None,
     rank_processes: RankProcessesFlag = False,
     quiet: QuietFlag = False,
@@ -55,10 +64,21 @@ def bench(
     An encoder's: every bucket with one text and with a full batch, --requests calls of each.
     """
     from neuronc.artifact.manifest import read_manifest
+    from neuronc.bench.outputs.save import Files
     from neuronc.cli.progress import make_progress
     from neuronc.runtime.session import Session
 
     manifest, progress = read_manifest(artifact), make_progress(quiet)
+    paths = {
+        "output": output,
+        "html": html,
+        "markdown": markdown,
+        "csv": csv,
+        "perfetto": perfetto,
+        "save_requests": save_requests,
+        "save_steps": save_steps,
+        "save_workload": save_workload,
+    }
     given = {
         "--mode": mode,
         "--prompt-tokens": prompt_tokens,
@@ -73,8 +93,11 @@ def bench(
         "--run-limit": run_limit,
     }
     if manifest.embeds:
-        _refuse_given(given, artifact)
+        written = {f"--{name.replace('_', '-')}": path for name, path in paths.items()}
+        _refuse_given({**given, **written}, artifact)
     else:
+        files = Files(**paths)
+        files.check()
         has_load = any((concurrency, rate, arrival))
         settings = flags.make_settings(
             modes=flags.parse_modes(mode, has_load=has_load),
@@ -104,7 +127,7 @@ def bench(
     with closing(opened) as session:
         if manifest.embeds:
             return _bench_embeddings(session, artifact, requests or _CALLS, seed, progress)
-        return _bench_decoder(session, artifact, settings, progress)
+        return _bench_decoder(session, artifact, settings, files, progress)
 
 
 def _refuse_given(options: Mapping[str, object], artifact: Path) -> None:
@@ -117,12 +140,14 @@ def _refuse_given(options: Mapping[str, object], artifact: Path) -> None:
 
 
 def _bench_decoder(
-    session: "Session", artifact: Path, settings: "Settings", progress: "Progress"
+    session: "Session", artifact: Path, settings: "Settings", files: "Files", progress: "Progress"
 ) -> Report:
     from neuronc.bench.bench_artifact import bench_artifact
+    from neuronc.bench.outputs.save import save
     from neuronc.bench.terminal import render
 
-    document, _ = bench_artifact(artifact, session, settings, progress=progress)
+    document, measured = bench_artifact(artifact, session, settings, progress=progress)
+    save(files, document, measured)
     return Report(
         command="bench",
         data=document,

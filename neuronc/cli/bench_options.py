@@ -118,6 +118,34 @@ NoiseOption = Annotated[
     NoiseName, typer.Option("--noise", help="On a noisy machine: say so, exit 14, or do not look.")
 ]
 
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The JSON document, for neuronc compare."),
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="One page with plots, for people.")
+]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="A table for a pull request.")
+]
+CsvOption = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Every estimate.")]
+PerfettoOption = Annotated[
+    Path | None,
+    typer.Option("--perfetto", metavar="FILE", help="The slots over time, for ui.perfetto.dev."),
+]
+SaveRequestsOption = Annotated[
+    Path | None,
+    typer.Option("--save-requests", metavar="FILE", help="A JSON line for each request."),
+]
+SaveStepsOption = Annotated[
+    Path | None,
+    typer.Option("--save-steps", metavar="FILE", help="A JSON line for each program call."),
+]
+SaveWorkloadOption = Annotated[
+    Path | None,
+    typer.Option("--save-workload", metavar="FILE", help="The requests, for --lengths @FILE."),
+]
+
 
 def parse_modes(text: str | None, *, has_load: bool) -> "tuple[Mode, ...]":
     """The modes that ``--mode`` names; what the other flags mean where it is left out.

@@ -165,7 +165,8 @@ def document(modes: Json, timeline: Json | None) -> Json:
         "load": {
             "load_s": 0.41,
             "first_call_ms": {name: 20.0 + 7 * i for i, name in enumerate(classes)},
-            "compile_s": None,
+            "peak_rss_bytes": 900_000_000,
+            "device": None,
         },
         "machine": {
             "read_bytes_per_s": 4.4e10,
@@ -185,6 +186,7 @@ def document(modes: Json, timeline: Json | None) -> Json:
             "tokens_checked": 2874,
             "tokens_with_reference": 512,
             "tokens_within_margin": 3,
+            "tokens_not_repeated": 0,
             "source": "recorded by verify",
         },
         "caveats": ["p99_9 of ttft_ms rests on few samples; try --num-requests 1000"],

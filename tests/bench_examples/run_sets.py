@@ -33,6 +33,7 @@ def run_set(
     }
     return {
         "mode": mode,
+        "arrival": "closed" if load.concurrency else "poisson",
         "concurrency": load.concurrency,
         "rate": load.rate,
         "repeats": repeats,

@@ -7,6 +7,8 @@ from typing import Any
 
 Json = dict[str, Any]
 Document = Mapping[str, Any]
+Labelled = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Which run a Timeline is of, and the Timeline."""
 
 RUN_MODES = ("latency", "throughput", "serve")
 NS_PER_MS = 1e6
@@ -51,6 +53,15 @@ def representative_runs(document: Document) -> tuple[NamedRuns, ...]:
     points = [made for made in runs if made.mode == "sweep"]
     nearest = min(points, key=lambda made: abs((made.at or 0.0) - chosen))
     return (*(made for made in runs if made.mode != "sweep"), nearest)
+
+
+def labelled_timelines(
+    document: Document, timelines: Iterable[Labelled] | None
+) -> Iterable[Labelled]:
+    """``timelines``, or else the document's own, which has no labels."""
+    if timelines is not None:
+        return timelines
+    return [] if document["timeline"] is None else [({}, document["timeline"])]
 
 
 def is_invalid(document: Document) -> bool:

@@ -1,20 +1,31 @@
-"""One JSON line per request of the document's timeline."""
+"""One JSON line per request of the runs."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from neuronc.bench.outputs.reading import NS_PER_MS, Document, is_invalid, verdict
+from neuronc.bench.outputs.reading import (
+    NS_PER_MS,
+    Document,
+    Labelled,
+    is_invalid,
+    labelled_timelines,
+    verdict,
+)
 
 
-def request_lines(document: Document) -> Iterator[str]:
-    """A line for each request in order of arrival; an invalid run gives one line that says so."""
+def request_lines(document: Document, timelines: Iterable[Labelled] | None = None) -> Iterator[str]:
+    """A line for each request in order of arrival; an invalid run gives one line that says so.
+
+    Of the document's own timeline, or of ``timelines``, whose labels are in the lines.
+    """
     if is_invalid(document):
         yield json.dumps({"status": "invalid", "verdict": verdict(document)})
         return
-    for request in (document["timeline"] or {}).get("requests", ()):
-        yield json.dumps({"status": document["status"], **request_row(request)})
+    for labels, timeline in labelled_timelines(document, timelines):
+        for request in timeline["requests"]:
+            yield json.dumps({"status": document["status"], **labels, **request_row(request)})
 
 
 def request_row(request: Mapping[str, Any]) -> dict[str, object]:

@@ -6,7 +6,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +53,16 @@ def read_trace(path: Path) -> tuple[RequestShape, ...]:
     )
 
 
-def write_trace(shapes: Iterable[RequestShape], path: Path) -> None:
-    """Write ``shapes`` so that `read_trace` gives them back."""
-    with path.open("w", encoding="utf-8") as file:
-        for shape in shapes:
-            line: dict[str, float] = {
-                "prompt_tokens": shape.prompt_tokens,
-                "new_tokens": shape.new_tokens,
-            }
-            if shape.arrival_s is not None:
-                line["arrival_s"] = shape.arrival_s
-            file.write(json.dumps(line) + "\n")
+def trace_lines(requests: Iterable[RequestShape]) -> Iterator[str]:
+    """A line for each of ``requests``, as `read_trace` reads them."""
+    for shape in requests:
+        line: dict[str, float] = {
+            "prompt_tokens": shape.prompt_tokens,
+            "new_tokens": shape.new_tokens,
+        }
+        if shape.arrival_s is not None:
+            line["arrival_s"] = shape.arrival_s
+        yield json.dumps(line)
 
 
 def _parse(path: Path, number: int, line: str) -> RequestShape:

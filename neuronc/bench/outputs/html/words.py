@@ -36,6 +36,9 @@ LATENCIES = {
         says="from the arrival of a request to its last token",
     ),
     "queue_ms": Words(label="queue", unit="ms", says="from the arrival until a slot was free"),
+    "prefill_ms": Words(
+        label="prefill", unit="ms", says="time in the prefill programs of a request"
+    ),
     "ttft_send_ms": Words(
         label="first token from sending", unit="ms", says="as TTFT, but from the call of the engine"
     ),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from neuronc.bench.workload.shapes import RequestShape
-from neuronc.bench.workload.trace_file import read_trace, write_trace
+from neuronc.bench.workload.trace_file import read_trace, trace_lines
 from neuronc.errors import InputError, UsageError
 
 
@@ -12,7 +12,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         RequestShape(prompt_tokens=8, new_tokens=2, arrival_s=0.0),
         RequestShape(prompt_tokens=5, new_tokens=1, arrival_s=0.75),
     )
-    write_trace(shapes, tmp_path / "trace.jsonl")
+    (tmp_path / "trace.jsonl").write_text("\n".join(trace_lines(shapes)))
     assert read_trace(tmp_path / "trace.jsonl") == shapes
 
 
