@@ -95,7 +95,7 @@ def make_document(
 
 def _workload(measured: Measured, settings: Settings) -> dict[str, Any]:
     loads = [found.mode.load.to_dict() for found in measured.runs if found.mode.mode == "serve"]
-    load = loads[0] if loads else {"arrival": "closed", "rate": None, "concurrency": None}
+    load = loads[0] if loads else {"arrival": "by mode", "rate": None, "concurrency": None}
     return {
         **settings.workload.to_dict(),
         "num_requests": max((len(f.mode.requests) for f in measured.runs), default=0),

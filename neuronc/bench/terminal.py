@@ -17,17 +17,17 @@ _PERCENTILES = ("p50", "p90", "p95", "p99")
 
 def render(document: Document, console: Any) -> None:
     """Print ``document``; of an invalid one only why it is."""
-    console.print(f"[bold]{_escape(document['headline'])}[/bold]")
+    console.print(document["headline"], style="bold")
     if document["status"] == "invalid":
         problems = document["validation"]["problems"]
         console.print(
-            f"[bold red]invalid[/bold red]: {len(problems)} wrong tokens; no number holds"
+            f"invalid: {len(problems)} wrong tokens, so no number means anything", style="bold red"
         )
         for problem in problems[:5]:
-            console.print(f"  {_escape(problem)}")
+            console.print(f"  {problem}")
         return
     if document["status"] == "noisy":
-        console.print("[bold yellow]noisy machine[/bold yellow]: see the warnings below")
+        console.print("noisy machine: see the warnings below", style="bold yellow")
     modes = document["modes"]
     if "steps" in modes:
         console.print(_steps_table(modes["steps"]["cells"]))
@@ -131,17 +131,17 @@ def _facts(document: Document) -> Any:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     lengths = f"{workload['prompt_tokens']} prompt, {workload['new_tokens']} new tokens"
-    table.add_row("workload", _escape(f"{lengths}, seed {workload['seed']}"))
+    table.add_row("workload", f"{lengths}, seed {workload['seed']}")
     table.add_row(
         "tokens",
-        f"{checked['tokens_checked']} the same in every run, {checked['tokens_with_reference']} of"
-        " them compared with the original model's",
+        f"{checked['tokens_checked']} alike in all runs, {checked['tokens_with_reference']} of them"
+        " compared with the original model's",
     )
     table.add_row("load time", f"{load['load_s']:.2f} s")
     table.add_row("peak memory", f"{load['peak_rss_bytes'] / 1e9:.2f} GB")
     host = document["environment"]
     threads = host.get("threads_visible") or "unknown"
-    table.add_row("host", _escape(f"{host.get('cpu_model') or 'unknown CPU'}, {threads} threads"))
+    table.add_row("host", f"{host.get('cpu_model') or 'unknown CPU'}, {threads} threads")
     table.add_row("artifact", document["fingerprint"]["artifact_digest"])
     return table
 
@@ -165,9 +165,3 @@ def number(value: float | None) -> str:
 def share(value: float | None) -> str:
     """A share in percent."""
     return "-" if value is None else f"{100 * value:.0f} %"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -99,7 +99,7 @@ class Rule:
         if self.budget_s is not None and elapsed_s + next_s > self.budget_s:
             return (
                 f"another repeat of about {next_s:.1f} s would exceed the time budget of "
-                f"{self.budget_s:g} s after {_repeats(num)}{still}"
+                f"{self.budget_s:.1f} s after {_repeats(num)}{still}"
             )
         return None
 

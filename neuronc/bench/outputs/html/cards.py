@@ -72,9 +72,11 @@ def _sentence(named: NamedRuns) -> str:
     runs = named.runs
     repeats = runs["repeats"]
     sent, failed = (sum(run[key] for run in repeats) for key in ("num_requests", "num_failed"))
-    load = f"{runs['rate']:g} arrivals a second" if runs["rate"] else "Arrivals as recorded"
-    if runs["concurrency"]:
-        load = f"{runs['concurrency']} at a time"
+    load = {"closed": f"{runs['concurrency']} at a time", "at once": "All at once"}.get(
+        runs["arrival"], f"Arrivals: {runs['arrival']}"
+    )
+    if runs["rate"]:
+        load += f", {runs['rate']:g} a second"
     count = f"{len(repeats)} repeat{'s' if len(repeats) > 1 else ''}"
     state = "converged" if runs["converged"] else "not converged"
     return f"{load}; {count}, {sent} requests, {failed} failed; {state}: {runs['why_stopped']}."
