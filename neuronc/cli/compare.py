@@ -116,7 +116,7 @@ def compare(
     if not allow_different:
         require_alike(mismatches)
     comparison = compare_runs(base.runs, new.runs, rules)
-    doubts = caveats(base, new, mismatches)
+    doubts = caveats(base, new, mismatches, in_turn=a.is_dir())
     if junit is not None:
         _write_junit(comparison, junit, base, new)
     return _report(comparison, base, new, default_rules=fail_on is None, warnings=doubts)

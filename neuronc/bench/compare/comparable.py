@@ -15,6 +15,7 @@ _MACHINE = ("cpu_model", "threads_visible")
 _OF_MODEL = ("model_type", "config_sha256")
 _OF_RUNS = ("concurrency", "rate")
 _OF_SLO = ("ttft_ms", "tpot_ms", "e2e_ms")
+_COUNT = "num_requests"  # as many as the time allowed, unless asked for
 _MAY_DIFFER = ("prefill_buckets", "decode_buckets", "weights_digest")
 
 
@@ -48,7 +49,7 @@ def _mismatches(
     yield from _unlike("", a, b, ("ran_on",))
     environments = _section(a, "environment"), _section(b, "environment")
     yield from _unlike("environment.", *environments, _MACHINE)
-    keys = {**a["workload"], **b["workload"]}
+    keys = [key for key in {**a["workload"], **b["workload"]} if key != _COUNT]
     yield from _unlike("workload.", a["workload"], b["workload"], keys)
     for mode in dict.fromkeys(rule.mode for rule in rules):
         of_a, of_b = a["modes"][mode], b["modes"][mode]
@@ -83,17 +84,23 @@ def require_alike(mismatches: Sequence[Mismatch]) -> None:
         raise InputError(message, hint=hint)
 
 
-def caveats(a: BenchDocument, b: BenchDocument, mismatches: Sequence[Mismatch]) -> tuple[str, ...]:
-    """Doubts about the comparison, one sentence each."""
-    return tuple(_caveats(a, b, mismatches))
+def caveats(
+    a: BenchDocument, b: BenchDocument, mismatches: Sequence[Mismatch], *, in_turn: bool
+) -> tuple[str, ...]:
+    """Doubts about the comparison, one sentence each; ``in_turn`` if both were measured in one run."""
+    return tuple(_caveats(a, b, mismatches, in_turn))
 
 
-def _caveats(a: BenchDocument, b: BenchDocument, mismatches: Sequence[Mismatch]) -> Iterator[str]:
+def _caveats(
+    a: BenchDocument, b: BenchDocument, mismatches: Sequence[Mismatch], in_turn: bool
+) -> Iterator[str]:
     for one in mismatches:
         yield f"compared all the same (--allow-different): {one.text}"
     marks_a, marks_b = a.content["fingerprint"], b.content["fingerprint"]
     for one in _unlike("", marks_a, marks_b, _MAY_DIFFER):
         yield one.text
+    for one in _unlike("workload.", a.content["workload"], b.content["workload"], (_COUNT,)):
+        yield f"{one.text}: filling and draining the slots weighs more in the shorter one"
     tools_a, tools_b = _section(marks_a, "tool_versions"), _section(marks_b, "tool_versions")
     for one in _unlike("", tools_a, tools_b, {**tools_a, **tools_b}):
         yield one.text
@@ -106,7 +113,8 @@ def _caveats(a: BenchDocument, b: BenchDocument, mismatches: Sequence[Mismatch])
     digest = marks_a.get("artifact_digest")
     if digest is not None and digest == marks_b.get("artifact_digest"):
         yield "A and B are the same artifact: what differs is the machine's doing"
-    yield (
-        "A and B were measured one after the other: what changed on the machine in between looks"
-        " like a difference of the artifacts"
-    )
+    if not in_turn:
+        yield (
+            "A and B were measured one after the other: what changed on the machine in between looks"
+            " like a difference of the artifacts"
+        )

@@ -165,7 +165,7 @@ def test_refusal_names_all_mismatches_and_the_way_out(tmp_path: Path) -> None:
         require_alike(found)
     assert "--allow-different" in refused.value.hint
     require_alike(())
-    told = caveats(*sides, found)
+    told = caveats(*sides, found, in_turn=False)
     assert sum("--allow-different" in caveat for caveat in told) == 2
 
 
@@ -173,9 +173,19 @@ def test_noise_tools_and_a_missing_verification_are_caveats(tmp_path: Path) -> N
     noisy = make_document(2, verified=False, tool_versions={"neuronc": "0.2.0"})
     noisy |= {"status": "noisy", "noise": {"findings": ["steal 12 %"]}}
     a, b = read(tmp_path, "a", make_document(1)), read(tmp_path, "b", noisy)
-    told = " | ".join(caveats(a, b, ()))
+    told = " | ".join(caveats(a, b, (), in_turn=False))
     assert "B was measured on a noisy machine: 'steal 12 %'" in told
     assert "B is an unverified artifact" in told
     assert "neuronc is '0.1.0' in A and '0.2.0' in B" in told
     assert "one after the other" in told
-    assert "same artifact" in " ".join(caveats(a, a, ()))
+    in_turn = " ".join(caveats(a, a, (), in_turn=True))
+    assert "same artifact" in in_turn
+    assert "one after the other" not in in_turn
+
+
+def test_another_number_of_requests_is_a_caveat(tmp_path: Path) -> None:
+    other = make_document(2)
+    other["workload"]["num_requests"] += 1
+    assert mismatches(tmp_path, other) == []
+    sides = read(tmp_path, "a", make_document(1)), read(tmp_path, "b", other)
+    assert "workload.num_requests is" in " ".join(caveats(*sides, (), in_turn=False))
