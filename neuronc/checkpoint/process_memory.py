@@ -7,19 +7,20 @@ from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
-_LARGEST_KEPT_BYTES = 32 << 20  # the largest that glibc takes
+_MAX_MMAP_THRESHOLD = 32 << 20  # the largest that glibc takes
 
 
-def keep_freed_memory(size_bytes: int) -> None:
-    """From now on up to ``size_bytes`` that are freed stay with this process, to be used again.
+def keep_freed_memory(total_bytes: int, *, array_bytes: int) -> None:
+    """From now on up to ``total_bytes`` that are freed stay with this process, to be used again.
 
     Otherwise malloc gives every array of a megabyte back to the system, which clears each page that
-    the next one touches: that takes as long as filling it. Does nothing where malloc is another.
+    the next one touches: that takes as long as filling it. Larger ones than ``array_bytes`` are given
+    back as before. Does nothing where malloc is another.
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, min(size_bytes, _LARGEST_KEPT_BYTES))
-        mallopt(_M_TRIM_THRESHOLD, size_bytes)
+        mallopt(_M_MMAP_THRESHOLD, min(array_bytes, _MAX_MMAP_THRESHOLD))
+        mallopt(_M_TRIM_THRESHOLD, total_bytes)
 
 
 def peak_rss_bytes() -> int:

@@ -16,7 +16,10 @@ REMOTE_BLOCK_BYTES = 32 * MIB
 _PROCESS_BYTES = 128 * MIB
 """What the interpreter with numpy takes, and the manifest of a large model: 70 to 100 MB measured."""
 
-_BLOCKS_WAITING = 8
+_BLOCKS_WAITING = 6
+
+_BLOCKS = 16
+"""Of a size that memory has room for: those, what is read and cast next, and the files' buffers."""
 
 _LEAST_BUFFER_BYTES = 64 << 10
 
@@ -52,11 +55,11 @@ class SplitMemory:
         wanted = REMOTE_BLOCK_BYTES if is_remote else DEFAULT_BLOCK_BYTES
         if max_memory_bytes is None:
             return cls(block_bytes=wanted)
-        least = _PROCESS_BYTES + 2 * _BLOCKS_WAITING * MIB
+        least = _PROCESS_BYTES + _BLOCKS * MIB
         if max_memory_bytes < least:
             message = f"--max-memory {max_memory_bytes} bytes; a split takes {least} bytes at least"
             raise PlanError(message, hint=f"pass --max-memory {-(-least // MIB)}MiB or more")
-        room = (max_memory_bytes - _PROCESS_BYTES) // (2 * _BLOCKS_WAITING)
+        room = (max_memory_bytes - _PROCESS_BYTES) // _BLOCKS
         return cls(block_bytes=min(wanted, room))
 
 

@@ -50,7 +50,7 @@ def write_ranks(
         PlanError: the disk is full.
         UsageError: ``folder`` cannot be written.
     """
-    keep_freed_memory(2 * memory.budget_bytes)
+    keep_freed_memory(2 * memory.budget_bytes, array_bytes=2 * memory.block_bytes)
     done = journal.restore(progress, partial(_paths_after, files)) if journal else Done()
     with ExitStack() as stack:
         lanes = stack.enter_context(Lanes(budget_bytes=memory.budget_bytes))
