@@ -16,8 +16,8 @@ from tests.neuron_doubles import CompilerDouble
 
 _REFUSED_OPERATOR = """
     right = legalise.rewrite_operators
-    def wrong(module):
-        right(module)
+    def wrong(module, **how):
+        right(module, **how)
         for computation in module.computations:
             for instruction in computation.instructions:
                 if instruction.opcode == "logistic":

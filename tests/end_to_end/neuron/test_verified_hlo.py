@@ -32,8 +32,8 @@ _FAULTS = {
     """,
     "maximum for minimum": """
         right = legalise.rewrite_operators
-        def wrong(module):
-            right(module)
+        def wrong(module, **how):
+            right(module, **how)
             for computation in module.computations:
                 for instruction in computation.instructions:
                     if instruction.opcode == "maximum":
@@ -42,8 +42,8 @@ _FAULTS = {
     """,
     "halves exchanged": """
         right = legalise.rewrite_operators
-        def wrong(module):
-            right(module)
+        def wrong(module, **how):
+            right(module, **how)
             entry = legalise.entry_of(module)
             for instruction in entry.instructions:
                 if instruction.opcode == "concatenate":
