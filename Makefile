@@ -17,7 +17,7 @@ demo: .venv/demo.done  ## build, verify, ask and bench SmolLM2-135M over 2 ranks
 	$(BIN)/neuronc build recipes/smollm2/135m_cpu_tp2.toml
 	$(BIN)/neuronc verify $(DEMO)
 	$(BIN)/neuronc generate $(DEMO) --prompt "What is the capital of France?" --max-new-tokens 16
-	$(BIN)/neuronc bench $(DEMO) --prompt-tokens 32 --new-tokens 32 --requests 8
+	$(BIN)/neuronc bench $(DEMO) --time-budget 40
 
 test: .venv/test.done lint  ## lint and the fast suite (minutes)
 	$(PYTEST) -m "not slow"
