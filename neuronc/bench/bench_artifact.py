@@ -30,6 +30,9 @@ from neuronc.runtime.request import Request
 from neuronc.runtime.session import Session
 from neuronc.runtime.text import stop_token_ids
 
+RESERVE_S = 5.0
+"""Of the time budget: for starting, looking at the machine, its peaks and the report."""
+
 
 def open_bench(folder: Path, session: Session) -> Bench[Session, Request]:
     """The artifact in ``folder``, opened as ``session``, ready to be measured."""
@@ -54,7 +57,7 @@ def bench_artifact(
         BenchmarkError: the engine failed or gave other tokens than asked for.
     """
     with watching(settings) as watch:
-        left_s = max(1.0, settings.time_budget_s - session.load_s)
+        left_s = max(1.0, settings.time_budget_s - session.load_s - RESERVE_S)
         bench = open_bench(folder, session)
         measured = bench.measure(replace(settings, time_budget_s=left_s), progress)
     device = measure_device(session, progress=progress)

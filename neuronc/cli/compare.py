@@ -57,6 +57,10 @@ def compare(
         Path | None,
         typer.Option("--junit", metavar="FILE", help="Write a test case for each rule."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="One page: B's plots, and both side by side."),
+    ] = None,
     prompt_tokens: flags.PromptTokensOption = None,
     new_tokens: flags.NewTokensOption = None,
     lengths: flags.LengthsOption = None,
@@ -76,8 +80,11 @@ def compare(
     inside. Otherwise the repeats cannot tell, and the answer says about how many more could.
     """
     from neuronc.bench.compare.rules import DEFAULT_RULES, parse_mode, parse_rules
+    from neuronc.bench.outputs.save import Files, save_page
     from neuronc.cli.progress import make_progress
 
+    if html is not None:
+        Files(html=html).check()
     rules = parse_rules(DEFAULT_RULES if fail_on is None else fail_on)
     wanted = None if mode is None else parse_mode(mode, "--mode")
     asked = {
@@ -119,6 +126,8 @@ def compare(
     doubts = caveats(base, new, mismatches, in_turn=a.is_dir())
     if junit is not None:
         _write_junit(comparison, junit, base, new)
+    if html is not None:
+        save_page(html, new.content, other=base.content)
     return _report(comparison, base, new, default_rules=fail_on is None, warnings=doubts)
 
 

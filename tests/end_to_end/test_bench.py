@@ -109,3 +109,45 @@ def test_what_people_see(tiny_artifact: Path, capfd: Capture) -> None:
                  "throughput: 3 requests, all at once", "output tokens/s", "load time"):  # fmt: skip
         assert text in captured.out
     assert "warning: latency: p99" in captured.err
+
+
+def test_every_file_that_is_asked_for(tiny_artifact: Path, capfd: Capture, tmp_path: Path) -> None:
+    names = {
+        "output": "a.json", "html": "a.html", "markdown": "a.md", "csv": "a.csv",
+        "perfetto": "trace.json", "save-requests": "requests.jsonl", "save-steps": "steps.jsonl",
+        "save-workload": "workload.jsonl",
+    }  # fmt: skip
+    argv = [
+        part for option, name in names.items() for part in (f"--{option}", str(tmp_path / name))
+    ]
+    document = bench(capfd, tiny_artifact, "--mode", "latency,throughput", *argv)
+    assert {path.name for path in tmp_path.iterdir()} == set(names.values())
+    assert json.loads((tmp_path / "a.json").read_text()) == document
+    requests = [json.loads(line) for line in (tmp_path / "requests.jsonl").open()]
+    assert [(r["mode"], r["repeat"]) for r in requests] == [
+        (mode, repeat) for mode in ("latency", "throughput") for repeat in (0, 1) for _ in range(3)
+    ]
+    assert all(request["ttft_ms"] > 0 for request in requests)
+    steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").open()]
+    assert {step["repeat"] for step in steps} == {0, 1}
+    again = ("--lengths", f"@{tmp_path / 'workload.jsonl'}", "--mode", "throughput")
+    argv = ["bench", str(tiny_artifact), *again, "--repeats", "1", "--noise", "off", "--quiet"]
+    assert main([*argv, "--json"]) == 0
+    replayed = json.loads(capfd.readouterr().out)["data"]["timeline"]["requests"]
+    before = document["timeline"]["requests"]
+    lengths = [[(r["prompt_tokens"], r["new_tokens"]) for r in rs] for rs in (before, replayed)]
+    assert lengths[0] == lengths[1]
+
+
+def test_files_that_cannot_be_written_are_refused_before_measuring(
+    tiny_artifact: Path, capfd: Capture, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "nowhere" / "a.json")
+    assert main(["bench", str(tiny_artifact), "--output", missing]) == 2
+    twice = str(tmp_path / "a")
+    assert main(["bench", str(tiny_artifact), "--output", twice, "--csv", twice]) == 2
+    told = capfd.readouterr()
+    assert "--output" in told.err
+    assert "name one file twice" in told.err
+    assert "opening" not in told.err
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,11 +86,23 @@ def save(files: Files, document: Document, measured: Measured) -> None:
         "save-workload": lambda path: write_lines(trace_lines(_requests(measured)), path),
     }
     for option, path in files.given().items():
-        try:
+        with _writing(option, path):
             writers[option](path)
-        except OSError as error:
-            message = f"--{option} {path} cannot be written: {error}"
-            raise UsageError(message, hint="choose another place") from error
+
+
+def save_page(path: Path, document: Document, *, other: Document) -> None:
+    """Write the page of ``document`` beside ``other``, which it is held against."""
+    with _writing("html", path):
+        write_html(document, path, other=other)
+
+
+@contextmanager
+def _writing(option: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"--{option} {path} cannot be written: {error}"
+        raise UsageError(message, hint="choose another place") from error
 
 
 def _requests(measured: Measured) -> Iterator[RequestShape]:
