@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from neuronc.cli.app import main
+from tests.bench_examples.documents import example
 from tests.unit.bench.compare.bench_documents import enveloped, make_document, write
 
 
@@ -142,15 +143,6 @@ def test_what_cannot_be_honoured_is_refused(
     assert told in document["error"]["message"]
 
 
-def test_folders_are_not_measured_yet(
-    base: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    code, document = run_json(capfd, str(tmp_path), base)
-    assert code == 2
-    assert "is a folder" in document["error"]["message"]
-    assert "neuronc bench ARTIFACT --json" in document["error"]["hint"]
-
-
 def test_comparing_files_imports_neither_torch_nor_jax(base: str) -> None:
     code = (
         "import sys; from neuronc.cli.app import main; main(sys.argv[1:]);"
@@ -163,3 +155,18 @@ def test_comparing_files_imports_neither_torch_nor_jax(base: str) -> None:
         text=True,
     )
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_page_shows_both_or_says_what_is_missing(
+    base: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    whole = [str(tmp_path / f"{name}.json") for name in "ab"]
+    for path in whole:
+        Path(path).write_text(json.dumps(example("decoder")))
+    assert main(["compare", *whole, "--html", str(page)]) == 0
+    assert "Compared" in page.read_text()
+    page.unlink()
+    assert main(["compare", base, other(tmp_path), "--html", str(page)]) == 3
+    assert "no page can be made of these documents" in capfd.readouterr().err
+    assert not page.exists()

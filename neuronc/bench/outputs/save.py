@@ -18,7 +18,7 @@ from neuronc.bench.outputs.steps_jsonl import step_lines
 from neuronc.bench.run import Measured
 from neuronc.bench.workload.shapes import RequestShape
 from neuronc.bench.workload.trace_file import trace_lines
-from neuronc.errors import ToolchainError, UsageError
+from neuronc.errors import InputError, ToolchainError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +91,17 @@ def save(files: Files, document: Document, measured: Measured) -> None:
 
 
 def save_page(path: Path, document: Document, *, other: Document) -> None:
-    """Write the page of ``document`` beside ``other``, which it is held against."""
-    with _writing("html", path):
-        write_html(document, path, other=other)
+    """Write the page of ``document`` beside ``other``, which it is held against.
+
+    Raises:
+        InputError: One of them lacks what a page shows; files of people hold anything.
+    """
+    try:
+        with _writing("html", path):
+            write_html(document, path, other=other)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        message = f"no page can be made of these documents: {type(error).__name__}: {error}"
+        raise InputError(message, hint="measure again with this version of neuronc") from error
 
 
 @contextmanager
