@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, median, variance
+from statistics import fmean, median, variance
 from typing import Any
 
 from neuronc.bench.outputs.html.figure import BAD, GOOD, QUIET, Absent, Figure, Plot, hover, label
 from neuronc.bench.outputs.html.words import abbreviation, words_of
 from neuronc.bench.outputs.reading import Document, Json, NamedRuns, named_runs
+from neuronc.bench.statistics.quantiles import student_t_quantile
 
 METRICS = (
     "output_tokens_per_s",
@@ -76,27 +77,7 @@ def _half_width(logs: Sequence[float], other: Sequence[float]) -> float | None:
     if a + b == 0:
         return 0.0
     freedom: float = (a + b) ** 2 / (a**2 / (len(logs) - 1) + b**2 / (len(other) - 1))
-    return student_t(freedom) * math.sqrt(a + b)
-
-
-def student_t(freedom: float) -> float:
-    """The two-sided 95 % quantile of Student's t, by bisection on its integral."""
-    low, high, wanted = 0.0, 700.0, (1 + CONFIDENCE) / 2
-    if freedom > 300:
-        return NormalDist().inv_cdf(wanted)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_cdf(middle, freedom) < wanted else (low, middle)
-    return (low + high) / 2
-
-
-def _t_cdf(t: float, freedom: float, num: int = 400) -> float:
-    """Simpson's rule over the angle atan(t / sqrt(freedom)), where the integrand is a power."""
-    angle = math.atan(t / math.sqrt(freedom))
-    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
-    values: list[float] = [math.cos(angle * k / num) ** (freedom - 1) for k in range(num + 1)]
-    total = values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2])
-    return 0.5 + scale / math.sqrt(math.pi) * angle / num / 3 * total
+    return student_t_quantile((1 + CONFIDENCE) / 2, freedom) * math.sqrt(a + b)
 
 
 def forest_plot(ratios: Sequence[Ratio]) -> Plot:
