@@ -13,6 +13,8 @@ _LATENCIES = {
     "e2e_ms": "end to end",
 }
 _PERCENTILES = ("p50", "p90", "p95", "p99")
+_WIDE = 100
+"""Columns of a terminal that shows every percentile, with room between; fewer show p95 nowhere."""
 
 
 def render(document: Document, console: Any) -> None:
@@ -29,29 +31,38 @@ def render(document: Document, console: Any) -> None:
     if document["status"] == "noisy":
         console.print("noisy machine: see the warnings below", style="bold yellow")
     modes = document["modes"]
-    if "steps" in modes:
-        console.print(_steps_table(modes["steps"]["cells"]))
-    for name in ("latency", "throughput", "serve"):
-        if name in modes:
-            console.print(_runs_table(name, modes[name]))
-    if "sweep" in modes:
-        console.print(_sweep_table(modes["sweep"]))
-    console.print(_facts(document))
+    wide = console.width >= _WIDE
+    tables = [
+        *(_steps_table(modes[name]["cells"], wide=wide) for name in ("steps",) if name in modes),
+        *(
+            _runs_table(name, modes[name], wide=wide)
+            for name in ("latency", "throughput", "serve")
+            if name in modes
+        ),
+        *(_sweep_table(modes[name], wide=wide) for name in ("sweep",) if name in modes),
+        _facts(document),
+    ]
+    for table in tables:
+        if not wide:  # without edges nothing else keeps them apart
+            console.print()
+        console.print(table)
 
 
-def _table(title: str, columns: Sequence[str]) -> Any:
+def _table(title: str, columns: Sequence[str], *, wide: bool) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    if not wide:  # one blank between columns, so that 80 hold all digits
+        table.padding, table.show_edge = (0, 0), False
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     return table
 
 
-def _steps_table(cells: Sequence[Mapping[str, Any]]) -> Any:
+def _steps_table(cells: Sequence[Mapping[str, Any]], *, wide: bool) -> Any:
     columns = ("ms", "slots", "p50", "95 % interval", "p99", "max", "n", "tok/s", "MBU", "MFU")
-    table = _table("programs alone", columns)
+    table = _table("programs alone", columns, wide=wide)
     for cell in cells:
         found = cell["ms"]["percentiles"]
         table.add_row(
@@ -68,15 +79,17 @@ def _steps_table(cells: Sequence[Mapping[str, Any]]) -> Any:
     return table
 
 
-def _runs_table(name: str, runs: Mapping[str, Any]) -> Any:
-    table = _table(_title(name, runs), ("ms", "mean", "95 % interval", *_PERCENTILES, "max", "n"))
+def _runs_table(name: str, runs: Mapping[str, Any], *, wide: bool) -> Any:
+    percentiles = [p for p in _PERCENTILES if wide or p != "p95"]
+    columns = ("ms", "mean", "95 % interval", *percentiles, "max", "n")
+    table = _table(_title(name, runs), columns, wide=wide)
     estimates = runs["estimates"]
     for metric, label in _LATENCIES.items():
         pooled = runs["pooled"][metric]
         if pooled is None:
-            table.add_row(label, "-", "-", *("-" for _ in _PERCENTILES), "-", "0")
+            table.add_row(label, "-", "-", *("-" for _ in percentiles), "-", "0")
             continue
-        cuts = (number(pooled["percentiles"][p]["value"]) for p in _PERCENTILES)
+        cuts = (number(pooled["percentiles"][p]["value"]) for p in percentiles)
         mean = _with_interval(estimates[f"{metric}.mean"])
         table.add_row(label, *mean, *cuts, number(pooled["max"]), str(pooled["n"]))
     table.add_section()
@@ -100,9 +113,9 @@ def _title(name: str, runs: Mapping[str, Any]) -> str:
     return f"{name}: {requests} requests, {how}; {len(runs['repeats'])} repeats"
 
 
-def _sweep_table(sweep: Mapping[str, Any]) -> Any:
+def _sweep_table(sweep: Mapping[str, Any], *, wide: bool) -> Any:
     columns = (sweep["by"], "tok/s", "req/s", "TTFT p50", "p99", "TPOT p50", "p99", "SLO met")
-    table = _table(f"sweep by {sweep['by']}", columns)
+    table = _table(f"sweep by {sweep['by']}", columns, wide=wide)
     marks = {"knee": sweep["knee"], "best": sweep["best"]}
     for point in sweep["points"]:
         runs, at = point["runs"], point["at"]

@@ -1,0 +1,22 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from neuronc.bench.terminal import render
+from tests.bench_examples.documents import EXAMPLES, example
+
+
+def drawn(name: str, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    render(example(name), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_number_is_cut_off(name: str, width: int) -> None:
+    text = drawn(name, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
