@@ -1,5 +1,6 @@
 """The flags of `neuronc bench`, and what they come to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -254,9 +255,39 @@ def make_settings(
         message = "--attainment is the share of requests that meet --slo, which is missing"
         raise UsageError(message, hint="for example --slo ttft=500ms,tpot=50ms")
     wanted = DEFAULT_ATTAINMENT if attainment is None else attainment
+    if arrival is not None:
+        _require_arrivals(arrival, **{name: rest.get(name, ()) for name in _DECIDE_ARRIVALS})
     process = POISSON if arrival is None else parse_arrival(arrival) if arrival != "trace" else None
     return Settings(
         arrival=process,
         slo=None if slo is None else parse_slo(slo, wanted),
         **rest,
     )
+
+
+_DECIDE_ARRIVALS = ("modes", "rates", "concurrencies")
+
+
+def _require_arrivals(
+    arrival: str,
+    *,
+    modes: "Sequence[Mode]",
+    rates: Sequence[float],
+    concurrencies: Sequence[int],
+) -> None:
+    """Refuse an arrival process that no run would follow.
+
+    Raises:
+        UsageError: the other flags fix when requests are sent, or say no rate.
+    """
+    if not {"serve", "sweep"} & set(modes):
+        message = f"--arrival is {arrival}, and --mode {','.join(modes)} has no arrivals"
+        raise UsageError(message, hint="leave out --arrival, or use --mode serve")
+    if concurrencies:
+        message = f"--arrival is {arrival}, and --concurrency sends when another request ends"
+        raise UsageError(message, hint="give one of the two; --arrival goes with --rate")
+    if rates or (arrival == "trace" and "sweep" not in modes):
+        return
+    needs = "a sweep needs several rates" if arrival == "trace" else "it needs a rate"
+    message = f"--arrival is {arrival}, and {needs}"
+    raise UsageError(message, hint="add --rate, in requests per second: --rate 2, or --rate 1,2,4")

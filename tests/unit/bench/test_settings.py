@@ -70,3 +70,27 @@ def test_lengths_given_twice_are_refused() -> None:
 def test_attainment_without_objectives_is_refused() -> None:
     with pytest.raises(UsageError, match="--attainment"):
         flags.make_settings(arrival=None, slo=None, attainment=0.9)
+
+
+@pytest.mark.parametrize(
+    ("arrival", "rest", "message"),
+    [
+        ("constant", {"modes": ("latency",), "rates": ()}, "--mode latency has no arrivals"),
+        ("gamma:0.5", {"modes": ("serve",), "rates": ()}, "needs a rate"),
+        ("trace", {"modes": ("sweep",), "rates": ()}, "a sweep needs several rates"),
+        ("trace", {"modes": ("serve",), "concurrencies": (2,)}, "--concurrency sends when"),
+    ],
+)
+def test_arrivals_that_no_run_would_follow_are_refused(
+    arrival: str, rest: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        flags.make_settings(arrival=arrival, slo=None, attainment=None, **rest)
+
+
+def test_arrivals_that_runs_follow_are_taken() -> None:
+    for arrival, rates in (("trace", ()), ("trace", (2.0,)), ("gamma:0.5", (2.0,))):
+        made = flags.make_settings(
+            arrival=arrival, slo=None, attainment=None, modes=("serve",), rates=rates
+        )
+        assert (made.arrival is None) == (arrival == "trace")
