@@ -13,9 +13,12 @@ from neuronc.errors import UsageError
         ({"modes": ("serve",), "rates": (1.0,), "concurrencies": (2,)}, "contradict"),
         ({"modes": ("serve",), "rates": (1.0, 2.0)}, "are a sweep"),
         ({"modes": ("latency",), "rates": (1.0,)}, "--mode latency fixes"),
-        ({"num_requests": 0}, "requests is 0"),
-        ({"time_budget_s": -1.0}, "time_budget_s is -1"),
-        ({"run_limit_s": float("nan")}, "run_limit_s is nan"),
+        ({"num_requests": 0}, "--requests is 0"),
+        ({"time_budget_s": -1.0}, "--time-budget is -1"),
+        ({"run_limit_s": float("nan")}, "--run-limit is nan"),
+        ({"run_limit_s": float("inf")}, "--run-limit is inf"),
+        ({"num_requests": 10_000_000}, "--requests is 10000000; a run has at most"),
+        ({"modes": ("serve",), "concurrencies": (2_000_000_000,)}, "--concurrency is 2000000000"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
