@@ -121,6 +121,8 @@ def test_traces_own_times_are_kept_or_stretched_to_a_rate() -> None:
     )
     assert Load(arrival=None).times_s(shapes, 0) == (0.0, 1.0, 4.0)
     assert Load(arrival=None, rate=4.0).times_s(shapes, 0) == (0.0, 0.125, 0.5)
+    with pytest.raises(InputError, match="all at one time"):
+        Load(arrival=None, rate=4.0).times_s(shapes[:1], 0)
     with pytest.raises(InputError, match="it has none"):
         Load(arrival=None).times_s(WORKLOAD.shapes(2, max_length=64), 0)
 
