@@ -1,5 +1,7 @@
 """Whole measurements on an engine whose clock only moves when told."""
 
+import io
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from neuronc.bench.run import Measured
 from neuronc.bench.settings import Settings
 from neuronc.bench.workload.arrivals import Arrival
 from neuronc.bench.workload.shapes import RequestShape
+from neuronc.cli.progress import LineProgress
 from neuronc.errors import BenchmarkError, HostMemoryError, InputError, PlanError
 from tests.unit.bench.fake_engine import MS, FakeBench, FakeToken, lengths
 
@@ -295,3 +298,14 @@ def test_planning_looks_at_each_request_once(
     )
     fake_bench.measure(settings)
     assert len(looked) == 800
+
+
+@pytest.mark.parametrize(("repeats", "most"), [(2, "1 of 2 runs"), (None, "1 runs")])
+def test_progress_promises_no_number_of_runs_that_is_not_known(
+    fake_bench: FakeBench, repeats: int | None, most: str
+) -> None:
+    told = io.StringIO()
+    ticks = itertools.count(step=10.0)
+    settings = replace(ONE_BY_ONE, repeats=repeats)
+    fake_bench.measure(settings, progress=LineProgress(told, clock=lambda: next(ticks)))
+    assert f"measuring latency: {most}" in told.getvalue()
