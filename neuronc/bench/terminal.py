@@ -145,11 +145,7 @@ def _facts(document: Document) -> Any:
     table.add_column(overflow="fold")
     lengths = f"{workload['prompt_tokens']} prompt, {workload['new_tokens']} new tokens"
     table.add_row("workload", f"{lengths}, seed {workload['seed']}")
-    table.add_row(
-        "tokens",
-        f"{checked['tokens_checked']} alike in all runs, {checked['tokens_with_reference']} of them"
-        " compared with the original model's",
-    )
+    table.add_row("tokens", _checked(checked))
     table.add_row("load time", f"{load['load_s']:.2f} s")
     table.add_row("peak memory", f"{load['peak_rss_bytes'] / 1e9:.2f} GB")
     host = document["environment"]
@@ -157,6 +153,14 @@ def _facts(document: Document) -> Any:
     table.add_row("host", f"{host.get('cpu_model') or 'unknown CPU'}, {threads} threads")
     table.add_row("artifact", document["fingerprint"]["artifact_digest"])
     return table
+
+
+def _checked(found: Mapping[str, Any]) -> str:
+    """What the tokens of timed runs were held against."""
+    total, compared = found["tokens_checked"], found["tokens_with_reference"]
+    others = found["tokens_not_repeated"]
+    alike = f"but for {others} requests alike in all runs" if others else "alike in all runs"
+    return f"{total}, {alike}; {compared} of them compared with the original model's"
 
 
 def _with_interval(found: Mapping[str, Any]) -> tuple[str, str]:

@@ -7,9 +7,10 @@ from neuronc.bench.terminal import render
 from tests.bench_examples.documents import EXAMPLES, example
 
 
-def drawn(name: str, width: int) -> str:
+def drawn(name: str, width: int, **validation: int) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    render(example(name), console)
+    document = example(name)
+    render({**document, "validation": {**document["validation"], **validation}}, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -20,3 +21,8 @@ def test_no_number_is_cut_off(name: str, width: int) -> None:
     text = drawn(name, width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_tokens_are_called_alike_only_where_they_were() -> None:
+    assert ", alike in all runs" in drawn("decoder", 160)
+    assert "but for 3 requests alike" in drawn("decoder", 160, tokens_not_repeated=3)
