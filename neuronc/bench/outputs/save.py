@@ -57,16 +57,7 @@ class Files:
         """
         paths = self.given()
         for option, path in paths.items():
-            folder = path.absolute().parent
-            if path.is_dir() or not folder.is_dir():
-                message = f"--{option} {path} cannot be written: it is, or is in no, folder"
-                raise UsageError(message, hint="name a file in a folder that exists")
-            if path.exists() and not path.is_file():  # a new file would take a device's place
-                message = f"--{option} {path} cannot be written: it is a device or a pipe"
-                raise UsageError(message, hint="name a file; --json writes to stdout")
-            if not os.access(folder, os.W_OK | os.X_OK):
-                message = f"--{option} {path} cannot be written: {folder} takes no files of yours"
-                raise UsageError(message, hint="check its permissions, or choose another folder")
+            require_writable(option, path)
         if len({path.resolve() for path in paths.values()}) < len(paths):
             message = f"{', '.join(f'--{option}' for option in paths)} name one file twice"
             raise UsageError(message, hint="give each its own")
@@ -78,6 +69,24 @@ class Files:
         """The files that were asked for, by option."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name.replace("_", "-"): path for name, path in found.items() if path is not None}
+
+
+def require_writable(option: str, path: Path) -> None:
+    """Refuse a place that takes no file, before anything is measured for it.
+
+    Raises:
+        UsageError: the folder does not exist or takes no files, or ``path`` is no file.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        message = f"--{option} {path} cannot be written: it is, or is in no, folder"
+        raise UsageError(message, hint="name a file in a folder that exists")
+    if path.exists() and not path.is_file():  # a new file would take a device's place
+        message = f"--{option} {path} cannot be written: it is a device or a pipe"
+        raise UsageError(message, hint="name a file; --json writes to stdout")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        message = f"--{option} {path} cannot be written: {folder} takes no files of yours"
+        raise UsageError(message, hint="check its permissions, or choose another folder")
 
 
 def save(files: Files, document: Document, measured: Measured) -> NeuroncError | None:
