@@ -207,7 +207,7 @@ def parse_workload(
         UsageError: a form that is not known, or lengths given twice.
         InputError: a trace file that is damaged.
     """
-    from neuronc.bench.workload.lengths import parse_lengths
+    from neuronc.bench.workload.lengths import Fixed, parse_lengths
     from neuronc.bench.workload.workload import Workload
 
     if lengths is not None:
@@ -215,13 +215,16 @@ def parse_workload(
             message = "--lengths gives prompt and new tokens together"
             raise UsageError(message, hint="leave out --prompt-tokens and --new-tokens")
         return Workload(joint=_parse_joint(lengths), seed=seed, ignore_eos=not stop_at_eos)
-    prompt = prompt_tokens or str(min(_DEFAULT_PROMPT_TOKENS, max(1, max_length // 2)))
+    answers = None if new_tokens is None else parse_lengths(new_tokens, "--new-tokens")
+    room = (
+        max_length // 2 if answers is None else min(max_length // 2, max_length - answers.longest)
+    )
+    prompt = prompt_tokens or str(min(_DEFAULT_PROMPT_TOKENS, max(1, room)))
     prompts = parse_lengths(prompt, "--prompt-tokens")
-    room = max(1, max_length - prompts.longest)
-    new = new_tokens or str(min(_DEFAULT_NEW_TOKENS, room))
+    left = max(1, max_length - prompts.longest)
     return Workload(
         prompt_tokens=prompts,
-        new_tokens=parse_lengths(new, "--new-tokens"),
+        new_tokens=answers or Fixed(min(_DEFAULT_NEW_TOKENS, left)),
         seed=seed,
         ignore_eos=not stop_at_eos,
     )

@@ -65,6 +65,11 @@ def test_default_lengths_fit_the_artifact(max_length: int, lengths: tuple[int, i
     assert (made.prompt_tokens.longest, made.new_tokens.longest) == lengths
 
 
+def test_default_prompt_leaves_room_for_the_answer_asked_for() -> None:
+    made = flags.parse_workload(None, "40", None, seed=0, stop_at_eos=False, max_length=64)
+    assert (made.prompt_tokens.longest, made.new_tokens.longest) == (24, 40)
+
+
 def test_lengths_given_twice_are_refused() -> None:
     with pytest.raises(UsageError, match="together"):
         flags.parse_workload("3", None, "mix:1,2", seed=0, stop_at_eos=False, max_length=64)
