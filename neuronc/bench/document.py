@@ -74,6 +74,7 @@ def make_document(
     noisy = noise is not None and noise.noisy
     status = "invalid" if problems else "noisy" if noisy else "ok"
     caveats = find_caveats(measured, batch_size=batch_size, verified=bool(fingerprint["verified"]))
+    modes = {} if problems else _modes(measured, settings, roofline)
     return {
         "schema": SCHEMA,
         "status": status,
@@ -85,10 +86,14 @@ def make_document(
         "workload": _workload(measured, settings),
         "load": {**load, "first_call_ms": measured.warmth.first_call_ms},
         "machine": None if roofline is None else roofline.machine.to_dict(),
-        "modes": {} if problems else _modes(measured, settings, roofline),
+        "modes": modes,
         "noise": NOT_LOOKED if noise is None else noise.to_dict(),
         "validation": _validation(measured.tokens),
-        "caveats": [*caveats, *([] if noise is None else noise.findings)],
+        "caveats": [
+            *caveats,
+            *_of_best(modes, settings),
+            *([] if noise is None else noise.findings),
+        ],
         "timeline": timeline_dict(measured.runs[-1].timelines[-1]) if measured.runs else None,
     }
 
@@ -131,6 +136,20 @@ def _sweep(sets: Sequence[RunSet], settings: Settings, roofline: Roofline | None
         "knee": None if knee is None else {"at": knee.at, "why": knee.why},
         "best": None if best is None else _best(best),
     }
+
+
+def _of_best(modes: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """A doubt about the best load, if so few requests cannot show what it is called best for."""
+    best = (modes.get("sweep") or {}).get("best")
+    if best is None or settings.slo is None:
+        return
+    found, wanted = best["attainment"], settings.slo.attainment
+    if found["low"] < wanted:
+        yield (
+            f"sweep: {best['at']:g} is the best load by {found['good']} good of {found['sent']}"
+            f" requests, which are too few to tell from {found['low']:.0%}; {wanted:.0%} were"
+            " wanted; try more --requests or a larger --time-budget"
+        )
 
 
 def _best(point: Point) -> dict[str, Any]:

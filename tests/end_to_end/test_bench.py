@@ -102,6 +102,7 @@ def test_sweep_has_a_point_for_every_load(tiny_artifact: Path, capfd: Capture) -
     assert [point["at"] for point in sweep["points"]] == [1, 2]
     assert sweep["by"] == "concurrency"
     assert sweep["best"]["at"] == 2
+    assert "sweep: 2 is the best load by 6 good of 6 requests" in " ".join(document["caveats"])
 
 
 def test_what_people_see(tiny_artifact: Path, capfd: Capture) -> None:
