@@ -105,8 +105,12 @@ def _require_counts(numbers: list[Any]) -> None:
 def _shape(sizes: Any) -> tuple[int, ...]:
     """A shape whose tensor can be addressed: what is read from it may be multiplied."""
     shape = tuple(sizes)
-    numbers = [abs(size) for size in shape if type(size) is int]
-    if len(shape) > _MAX_DIMS or prod(size or 1 for size in numbers) * 8 > _MAX_COUNT:
+    is_whole = all(type(size) is int for size in shape)  # a text times a number is a long text
+    if (
+        not is_whole
+        or len(shape) > _MAX_DIMS
+        or prod(abs(size) or 1 for size in shape) * 8 > _MAX_COUNT
+    ):
         message = f"shape {shown(list(shape))} is no tensor's"
         raise ValueError(message)
     return shape

@@ -64,6 +64,17 @@ def test_a_layout_that_cannot_be_is_refused(
         read_split_manifest(tmp_path / "out")
 
 
+@pytest.mark.parametrize("field", ["shape", "origins"])
+def test_a_text_in_a_shape_is_not_multiplied(tiny_llama: Path, tmp_path: Path, field: str) -> None:
+    split(tiny_llama, tmp_path / "out")
+    tensors = json.loads((tmp_path / "out" / "split.json").read_text())["tensors"]
+    long = ["row", 2**31]  # 6 GB of text
+    next(iter(tensors.values()))[field] = long if field == "shape" else [["w", "f32", long]]
+    damage(tmp_path / "out", tensors=tensors)
+    with pytest.raises(InputError, match=r"shape \['row', 2147483648\] is no tensor's"):
+        read_split_manifest(tmp_path / "out")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
 def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.json").write_text(text)
