@@ -75,6 +75,8 @@ def test_serving_under_objectives(tiny_artifact: Path, capfd: Capture) -> None:
     assert (serve["arrival"], serve["rate"]) == ("gamma:0.5", 200)
     assert serve["slo"]["joint"]["attainment"] == 1
     assert serve["estimates"]["goodput_requests_per_s"]["value"] > 0
+    named = {name.partition(".")[0] for name in serve["estimates"]}
+    assert named <= set(document["definitions"])
     assert set(document["modes"]) == {"serve"}
 
 
