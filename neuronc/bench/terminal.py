@@ -1,6 +1,6 @@
 """The document for people at a terminal: what was measured, the numbers, how sure they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -92,9 +92,19 @@ def _runs_table(name: str, runs: Mapping[str, Any], *, wide: bool) -> Any:
         cuts = (number(pooled["percentiles"][p]["value"]) for p in percentiles)
         mean = _with_interval(estimates[f"{metric}.mean"])
         table.add_row(label, *mean, *cuts, number(pooled["max"]), str(pooled["n"]))
+    for label, found in (
+        ("  gaps with a prefill", runs["stalls"]["itl_ms"]),
+        ("between programs", runs["host_gap_ms"]),
+    ):
+        if found is not None:
+            cuts = (number(found["percentiles"][p]["value"]) for p in percentiles)
+            table.add_row(
+                label, number(found["mean"]), "-", *cuts, number(found["max"]), str(found["n"])
+            )
     table.add_section()
     for metric, label in (
         ("output_tokens_per_s", "output tokens/s"),
+        ("output_tokens_per_s_steady", "  in the steady window"),
         ("requests_per_s", "requests/s"),
         ("goodput_requests_per_s", "good requests/s"),
     ):
@@ -146,6 +156,10 @@ def _facts(document: Document) -> Any:
     lengths = f"{workload['prompt_tokens']} prompt, {workload['new_tokens']} new tokens"
     table.add_row("workload", f"{lengths}, seed {workload['seed']}")
     table.add_row("tokens", _checked(checked))
+    slowest = max(_slow_steps(document["modes"]), key=lambda s: s["times_median"], default=None)
+    if slowest is not None:
+        times = f"{number(slowest['ms'])} ms, {slowest['times_median']:.1f} times its median"
+        table.add_row("slowest step", f"{slowest['class']}: {times} ({slowest['likely']})")
     table.add_row("load time", f"{load['load_s']:.2f} s")
     table.add_row("peak memory", f"{load['peak_rss_bytes'] / 1e9:.2f} GB")
     host = document["environment"]
@@ -153,6 +167,13 @@ def _facts(document: Document) -> Any:
     table.add_row("host", f"{host.get('cpu_model') or 'unknown CPU'}, {threads} threads")
     table.add_row("artifact", document["fingerprint"]["artifact_digest"])
     return table
+
+
+def _slow_steps(modes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for name in ("latency", "throughput", "serve"):
+        yield from modes.get(name, {"slowest_steps": ()})["slowest_steps"]
+    for point in modes.get("sweep", {"points": ()})["points"]:
+        yield from point["runs"]["slowest_steps"]
 
 
 def _checked(found: Mapping[str, Any]) -> str:

@@ -26,3 +26,14 @@ def test_no_number_is_cut_off(name: str, width: int) -> None:
 def test_tokens_are_called_alike_only_where_they_were() -> None:
     assert ", alike in all runs" in drawn("decoder", 160)
     assert "but for 3 requests alike" in drawn("decoder", 160, tokens_not_repeated=3)
+
+
+def test_stalls_host_gaps_and_the_steady_rate_are_shown() -> None:
+    text = drawn("serve", 80)
+    for label in (
+        "gaps with a prefill",
+        "between programs",
+        "in the steady window",
+        "slowest step",
+    ):
+        assert label in text
