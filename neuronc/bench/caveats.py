@@ -39,17 +39,31 @@ def _of_runs(found: RunSet, batch_size: int) -> Iterator[str]:
         yield "one new token has no successor, so tpot_ms and itl_ms are null; try --new-tokens 2"
 
 
+def _name(found: RunSet) -> str:
+    """The mode, and of a sweep which point."""
+    mode, load = found.mode.mode, found.mode.load
+    if mode != "sweep":
+        return mode
+    at = f"concurrency {load.concurrency}" if load.rate is None else f"rate {load.rate:g}"
+    return f"sweep, {at}"
+
+
 def _few_repeats(found: RunSet) -> Iterator[str]:
     decision = found.decision
     if decision is not None and not decision.converged:
-        yield f"{found.mode.mode}: {decision.why}; try a larger --time-budget or more --repeats"
+        yield f"{_name(found)}: {decision.why}; try a larger --time-budget or more --repeats"
 
 
 def _few_samples(found: RunSet) -> Iterator[str]:
     count = sum(len(timeline.done) for timeline in found.timelines)
-    if count < MIN_SAMPLES_FOR_P99:
+    if count == 0:
         yield (
-            f"{found.mode.mode}: p99 of a metric of requests rests on {count} of them; try"
+            f"{_name(found)}: no request was done, so there is no latency and no throughput; try"
+            " less load or a larger --run-limit"
+        )
+    elif count < MIN_SAMPLES_FOR_P99:
+        yield (
+            f"{_name(found)}: p99 of a metric of requests rests on {count} of them; try"
             f" --requests so that all repeats together have {MIN_SAMPLES_FOR_P99}"
         )
 
@@ -57,7 +71,7 @@ def _few_samples(found: RunSet) -> Iterator[str]:
 def _odd_repeats(found: RunSet) -> Iterator[str]:
     values = [value for value in found.values("duration_s") if value is not None]
     for finding in outlier_findings(values, what="the duration", unit="s"):
-        yield f"{found.mode.mode}: {finding}"
+        yield f"{_name(found)}: {finding}"
 
 
 def _idle_slots(found: RunSet, batch_size: int) -> Iterator[str]:
@@ -73,7 +87,7 @@ def _failed(found: RunSet) -> Iterator[str]:
     failed = sum(timeline.num_failed for timeline in found.timelines)
     if failed:
         yield (
-            f"{found.mode.mode}: {failed} requests were not done when their run ended; they count"
+            f"{_name(found)}: {failed} requests were not done when their run ended; they count"
             " in the tail of every percentile; try less load or a larger --run-limit"
         )
 
@@ -81,7 +95,7 @@ def _failed(found: RunSet) -> Iterator[str]:
 def _of_tokens(measured: Measured, *, verified: bool) -> Iterator[str]:
     if not verified:
         yield "this artifact is unverified: its tokens may be wrong; run neuronc verify"
-    elif measured.runs and not measured.tokens.tokens_with_reference:
+    elif measured.tokens.tokens_checked and not measured.tokens.tokens_with_reference:
         yield (
             "no token was compared with the original model's: the artifact has no record of them"
             " for these lengths; run neuronc verify, or try shorter --prompt-tokens"

@@ -17,11 +17,24 @@ from neuronc.bench.run import Measured
 from neuronc.bench.run_set_report import cell_dict, run_set_dict
 from neuronc.bench.settings import Settings
 from neuronc.bench.statistics.estimate import wilson
+from neuronc.bench.statistics.steady import RATIO
 from neuronc.bench.timeline import RequestRecord, Timeline
 
 SCHEMA = "neuronc.bench/1"
 MAX_TIMELINE_STEPS = 4000
 NOT_LOOKED = {"noisy": False, "findings": ["nobody looked: --noise off"], "before": {}, "after": {}}
+MORE_DEFINITIONS = {
+    "goodput_requests_per_s": "Requests that kept every bound / duration.",
+    "attainment": "Requests that kept every bound / requests to be made; failed ones kept none.",
+    "fluidity": "Token deadlines met / token deadlines: deadline_1 = t_sched + the ttft bound,"
+    " deadline_(j+1) = deadline_j + the tpot bound, anew from a token that missed its own.",
+    "output_tokens_per_s_steady": "Tokens in the steady window / its length: the longest time with"
+    f" {RATIO:.0%} of the peak number of requests in their slots.",
+    "mbu": "Bytes that the step's real tokens need / (its median time x read bandwidth).",
+    "mfu": "FLOPs that the step's real tokens need / (its median time x peak FLOPs per second).",
+    "jitter": "Of a step class: p99.9 / p50 of its times, and their standard deviation / mean.",
+}
+"""Of what is no metric of a timeline alone."""
 NEURON_TARGETS = ("inf2", "trn1", "trn1n", "trn2", "trn3")
 
 
@@ -74,6 +87,7 @@ def make_document(
     noisy = noise is not None and noise.noisy
     status = "invalid" if problems else "noisy" if noisy else "ok"
     caveats = find_caveats(measured, batch_size=batch_size, verified=bool(fingerprint["verified"]))
+    modes = {} if problems else _modes(measured, settings, roofline)
     return {
         "schema": SCHEMA,
         "status": status,
@@ -81,14 +95,18 @@ def make_document(
         "ran_on": ran_on,
         "fingerprint": dict(fingerprint),
         "environment": dict(environment),
-        "definitions": dict(metrics.DEFINITIONS),
+        "definitions": {**metrics.DEFINITIONS, **MORE_DEFINITIONS},
         "workload": _workload(measured, settings),
         "load": {**load, "first_call_ms": measured.warmth.first_call_ms},
         "machine": None if roofline is None else roofline.machine.to_dict(),
-        "modes": {} if problems else _modes(measured, settings, roofline),
+        "modes": modes,
         "noise": NOT_LOOKED if noise is None else noise.to_dict(),
         "validation": _validation(measured.tokens),
-        "caveats": [*caveats, *([] if noise is None else noise.findings)],
+        "caveats": [
+            *caveats,
+            *_of_best(modes, settings),
+            *([] if noise is None else noise.findings),
+        ],
         "timeline": timeline_dict(measured.runs[-1].timelines[-1]) if measured.runs else None,
     }
 
@@ -131,6 +149,20 @@ def _sweep(sets: Sequence[RunSet], settings: Settings, roofline: Roofline | None
         "knee": None if knee is None else {"at": knee.at, "why": knee.why},
         "best": None if best is None else _best(best),
     }
+
+
+def _of_best(modes: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """A doubt about the best load, if so few requests cannot show what it is called best for."""
+    best = (modes.get("sweep") or {}).get("best")
+    if best is None or settings.slo is None:
+        return
+    found, wanted = best["attainment"], settings.slo.attainment
+    if found["low"] < wanted:
+        yield (
+            f"sweep: {best['at']:g} is the best load by {found['good']} good of {found['sent']}"
+            f" requests, which are too few to tell from {found['low']:.0%}; {wanted:.0%} were"
+            " wanted; try more --requests or a larger --time-budget"
+        )
 
 
 def _best(point: Point) -> dict[str, Any]:

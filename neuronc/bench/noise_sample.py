@@ -15,6 +15,7 @@ RUNNABLE_READINGS = 10
 RUNNABLE_PAUSE_S = 0.005
 _ROOT = Path("/")
 _IDLE, _IOWAIT, _STEAL = 3, 4, 7  # columns of a cpu line in /proc/stat, proc(5)
+_CHILD_TIMES = slice(11, 15)  # utime to cstime, counted from the state after the name, proc(5)
 _COUNTED = 8  # guest time, the columns after steal, is in user time already
 
 
@@ -43,7 +44,8 @@ class NoiseSample:
         load_average_1min: Of the whole machine.
         runnable_others: Mean number of threads of other processes that ran or waited for a CPU.
         cpu_times: See `CpuTimes`.
-        own_cpu_s: CPU seconds of this process, all threads, and of its children that have ended.
+        own_cpu_s: CPU seconds of this process, all threads, and of its children, alive or ended: ranks
+            may run in processes of their own.
         throttled_count: Periods in which the cgroup's quota ran out.
         throttled_s: Time its threads were held back.
         involuntary_switches: Of this process's threads.
@@ -103,12 +105,22 @@ def _counters(root: Path) -> dict[str, Any]:
     throttled_count, throttled_s = _throttled(root)
     return {
         "cpu_times": read_cpu_times(root, _visible_cpus()),
-        "own_cpu_s": sum(u.ru_utime + u.ru_stime for u in (usage, ended)),
+        "own_cpu_s": sum(u.ru_utime + u.ru_stime for u in (usage, ended)) + _children_s(root),
         "throttled_count": throttled_count,
         "throttled_s": throttled_s,
         "involuntary_switches": usage.ru_nivcsw,
         "major_faults": usage.ru_majflt,
     }
+
+
+def _children_s(root: Path) -> float:
+    """CPU seconds of the children that live, and of those of theirs that have ended."""
+    spent = 0
+    for path in (root / "proc/self/task").glob("*/children"):
+        for pid in (_read(path) or "").split():
+            stat = _read(root / "proc" / pid / "stat") or ""
+            spent += sum(map(int, stat.rpartition(")")[2].split()[_CHILD_TIMES]))
+    return spent / os.sysconf("SC_CLK_TCK")
 
 
 def read_cpu_times(root: Path, cpus: Iterable[int]) -> CpuTimes | None:

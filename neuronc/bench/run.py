@@ -10,7 +10,7 @@ import numpy as np
 from neuronc.bench.drive import Clock, Driver, PerfClock
 from neuronc.bench.engine_protocol import EngineFactory, RequestFactory, RequestT, SessionLike
 from neuronc.bench.modes.cells import Warmth, list_cells, warm_up
-from neuronc.bench.modes.planning import MIN_REPEATS, Planner
+from neuronc.bench.modes.planning import Planner
 from neuronc.bench.modes.runs import Repeater, RunMode, RunSet
 from neuronc.bench.modes.steps import MAX_ROUNDS, MeasuredCell, measure_steps
 from neuronc.bench.reference import KnownSequence, TokenCheck, check_tokens
@@ -132,7 +132,8 @@ class Bench(Generic[SessionT, RequestT]):
             slo=settings.slo,
         )
         names = ", ".join(dict.fromkeys(mode.mode for mode in modes))
-        total = len(modes) * (settings.repeats or MIN_REPEATS)
+        # How many repeats it takes is not known before, unless it was said.
+        total = None if settings.repeats is None else len(modes) * settings.repeats
         with progress.stage(f"measuring {names}", total=total, unit="runs") as stage:
             return repeater.measure(modes, stage)
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from neuronc.bench import metrics, slo
 from neuronc.bench.slo import Slo, SloResult
+from neuronc.bench.statistics.distribution import PERCENTILES, interpolate
 from neuronc.bench.statistics.steady import Steady, find_steady, tokens_inside
 from neuronc.bench.step_classes import summary_by_class
 from neuronc.bench.timeline import Timeline
-
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,13 +51,19 @@ class RunSummary:
         }
 
 
-def stats_of(name: str, values: Sequence[float]) -> dict[str, float | None]:
-    """``NAME.mean``, its percentiles by linear interpolation, and its extremes."""
+def stats_of(name: str, values: Sequence[float], *, failures: int) -> dict[str, float | None]:
+    """``NAME.mean``, its percentiles by linear interpolation, and its extremes.
+
+    ``failures`` stand above all of ``values`` in the percentiles, as in the pooled ones: else a run
+    would look the faster the more of its slow requests failed.
+    """
     stats = ("mean", *PERCENTILES, "min", "max")
     if not values:
         return {f"{name}.{stat}": None for stat in stats}
-    cuts = np.percentile(values, list(PERCENTILES.values())).tolist()
-    found = (float(np.mean(values)), *cuts, min(values), max(values))
+    ordered, qs = np.sort(np.asarray(values, dtype=np.float64)), np.array([*PERCENTILES.values()])
+    cuts = interpolate(ordered, qs, ordered.size + failures).tolist()
+    known = (cut if isfinite(cut) else None for cut in cuts)
+    found = (float(np.mean(values)), *known, min(values), max(values))
     return {f"{name}.{stat}": value for stat, value in zip(stats, found, strict=True)}
 
 
@@ -65,7 +71,9 @@ def summarize_run(timeline: Timeline, wanted: Slo | None = None) -> RunSummary:
     """Reduce one run to its numbers."""
     found: dict[str, float | None] = {}
     for name, samples in metrics.SAMPLES.items():
-        found |= stats_of(name, samples(timeline))
+        # of gaps nobody knows how many a request still owes
+        failures = 0 if name == "itl_ms" else timeline.num_failed
+        found |= stats_of(name, samples(timeline), failures=failures)
     for name, scalar in metrics.SCALARS.items():
         found[name] = scalar(timeline)
     steady = find_steady(_in_slots(timeline))

@@ -1,6 +1,7 @@
 """What a benchmark is asked to do."""
 
 from dataclasses import dataclass, field
+from math import isinf
 from typing import Literal, get_args
 
 from neuronc.bench.engine_protocol import PrefillPolicy
@@ -13,6 +14,14 @@ Mode = Literal["steps", "latency", "throughput", "serve", "sweep"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_MODES: tuple[Mode, ...] = ("steps", "latency", "throughput")
 NoisePolicy = Literal["warn", "fail", "off"]
+MAX_REQUESTS = 100_000
+"""Of a run: their prompts are all made before it, and take some KB each."""
+_FLAGS = {
+    "num_requests": "--requests",
+    "repeats": "--repeats",
+    "time_budget_s": "--time-budget",
+    "run_limit_s": "--run-limit",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +74,18 @@ class Settings:
         if any(not 0 < load < float("inf") for load in loads):
             message = f"rates and concurrencies must be above 0; found {min(loads)}"
             raise UsageError(message, hint="a rate is in requests per second")
-        for name in ("num_requests", "repeats", "time_budget_s", "run_limit_s"):
+        for name, flag in _FLAGS.items():
             value = getattr(self, name)
             if value is not None and not value > 0:
-                message = f"{name.removeprefix('num_')} is {value}; it must be above 0"
+                message = f"{flag} is {value}; it must be above 0"
                 raise UsageError(message, hint="see neuronc bench --help")
+        if self.run_limit_s is not None and isinf(self.run_limit_s):
+            message = f"--run-limit is {self.run_limit_s}; expected a number of seconds"
+            raise UsageError(message, hint="leave it out for no limit")
+        for flag, most in (
+            ("--requests", self.num_requests or 0),
+            ("--concurrency", max(self.concurrencies, default=0)),
+        ):
+            if most > MAX_REQUESTS:
+                message = f"{flag} is {most}; a run has at most {MAX_REQUESTS} requests"
+                raise UsageError(message, hint="use fewer, and --repeats for more runs")

@@ -130,7 +130,8 @@ def _deadlines_met(request: RequestRecord, slo: Slo) -> tuple[int, int]:
     """Tokens in time, and tokens: the first is due at ttft, the next tpot after the one before.
 
     A token that comes early leaves its slack to the next; a miss sets the next deadline from the
-    late token (fluidity-index of Etalon, arXiv 2407.07000).
+    late token (fluidity-index of Etalon, arXiv 2407.07000). Tokens after a stop token were never
+    due; those that a failed request did not get were missed.
     """
     if slo.ttft_ms is None or slo.tpot_ms is None:
         return 0, 0
@@ -139,7 +140,7 @@ def _deadlines_met(request: RequestRecord, slo: Slo) -> tuple[int, int]:
         is_met = time_ns <= due_ns
         met += is_met
         due_ns = (due_ns if is_met else time_ns) + slo.tpot_ms * metrics.NS_PER_MS
-    return int(met), request.new_tokens
+    return int(met), len(request.token_times_ns) if request.is_done else request.new_tokens
 
 
 def goodput_requests_per_s(timeline: Timeline, result: SloResult) -> float | None:

@@ -1,6 +1,6 @@
 """The document for people at a terminal: what was measured, the numbers, how sure they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -13,6 +13,8 @@ _LATENCIES = {
     "e2e_ms": "end to end",
 }
 _PERCENTILES = ("p50", "p90", "p95", "p99")
+_WIDE = 100
+"""Columns of a terminal that shows every percentile, with room between; fewer show p95 nowhere."""
 
 
 def render(document: Document, console: Any) -> None:
@@ -29,29 +31,38 @@ def render(document: Document, console: Any) -> None:
     if document["status"] == "noisy":
         console.print("noisy machine: see the warnings below", style="bold yellow")
     modes = document["modes"]
-    if "steps" in modes:
-        console.print(_steps_table(modes["steps"]["cells"]))
-    for name in ("latency", "throughput", "serve"):
-        if name in modes:
-            console.print(_runs_table(name, modes[name]))
-    if "sweep" in modes:
-        console.print(_sweep_table(modes["sweep"]))
-    console.print(_facts(document))
+    wide = console.width >= _WIDE
+    tables = [
+        *(_steps_table(modes[name]["cells"], wide=wide) for name in ("steps",) if name in modes),
+        *(
+            _runs_table(name, modes[name], wide=wide)
+            for name in ("latency", "throughput", "serve")
+            if name in modes
+        ),
+        *(_sweep_table(modes[name], wide=wide) for name in ("sweep",) if name in modes),
+        _facts(document),
+    ]
+    for table in tables:
+        if not wide:  # without edges nothing else keeps them apart
+            console.print()
+        console.print(table)
 
 
-def _table(title: str, columns: Sequence[str]) -> Any:
+def _table(title: str, columns: Sequence[str], *, wide: bool) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    if not wide:  # one blank between columns, so that 80 hold all digits
+        table.padding, table.show_edge = (0, 0), False
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     return table
 
 
-def _steps_table(cells: Sequence[Mapping[str, Any]]) -> Any:
+def _steps_table(cells: Sequence[Mapping[str, Any]], *, wide: bool) -> Any:
     columns = ("ms", "slots", "p50", "95 % interval", "p99", "max", "n", "tok/s", "MBU", "MFU")
-    table = _table("programs alone", columns)
+    table = _table("programs alone", columns, wide=wide)
     for cell in cells:
         found = cell["ms"]["percentiles"]
         table.add_row(
@@ -68,20 +79,32 @@ def _steps_table(cells: Sequence[Mapping[str, Any]]) -> Any:
     return table
 
 
-def _runs_table(name: str, runs: Mapping[str, Any]) -> Any:
-    table = _table(_title(name, runs), ("ms", "mean", "95 % interval", *_PERCENTILES, "max", "n"))
+def _runs_table(name: str, runs: Mapping[str, Any], *, wide: bool) -> Any:
+    percentiles = [p for p in _PERCENTILES if wide or p != "p95"]
+    columns = ("ms", "mean", "95 % interval", *percentiles, "max", "n")
+    table = _table(_title(name, runs), columns, wide=wide)
     estimates = runs["estimates"]
     for metric, label in _LATENCIES.items():
         pooled = runs["pooled"][metric]
         if pooled is None:
-            table.add_row(label, "-", "-", *("-" for _ in _PERCENTILES), "-", "0")
+            table.add_row(label, "-", "-", *("-" for _ in percentiles), "-", "0")
             continue
-        cuts = (number(pooled["percentiles"][p]["value"]) for p in _PERCENTILES)
+        cuts = (number(pooled["percentiles"][p]["value"]) for p in percentiles)
         mean = _with_interval(estimates[f"{metric}.mean"])
         table.add_row(label, *mean, *cuts, number(pooled["max"]), str(pooled["n"]))
+    for label, found in (
+        ("  gaps with a prefill", runs["stalls"]["itl_ms"]),
+        ("between programs", runs["host_gap_ms"]),
+    ):
+        if found is not None:
+            cuts = (number(found["percentiles"][p]["value"]) for p in percentiles)
+            table.add_row(
+                label, number(found["mean"]), "-", *cuts, number(found["max"]), str(found["n"])
+            )
     table.add_section()
     for metric, label in (
         ("output_tokens_per_s", "output tokens/s"),
+        ("output_tokens_per_s_steady", "  in the steady window"),
         ("requests_per_s", "requests/s"),
         ("goodput_requests_per_s", "good requests/s"),
     ):
@@ -100,9 +123,9 @@ def _title(name: str, runs: Mapping[str, Any]) -> str:
     return f"{name}: {requests} requests, {how}; {len(runs['repeats'])} repeats"
 
 
-def _sweep_table(sweep: Mapping[str, Any]) -> Any:
+def _sweep_table(sweep: Mapping[str, Any], *, wide: bool) -> Any:
     columns = (sweep["by"], "tok/s", "req/s", "TTFT p50", "p99", "TPOT p50", "p99", "SLO met")
-    table = _table(f"sweep by {sweep['by']}", columns)
+    table = _table(f"sweep by {sweep['by']}", columns, wide=wide)
     marks = {"knee": sweep["knee"], "best": sweep["best"]}
     for point in sweep["points"]:
         runs, at = point["runs"], point["at"]
@@ -132,11 +155,11 @@ def _facts(document: Document) -> Any:
     table.add_column(overflow="fold")
     lengths = f"{workload['prompt_tokens']} prompt, {workload['new_tokens']} new tokens"
     table.add_row("workload", f"{lengths}, seed {workload['seed']}")
-    table.add_row(
-        "tokens",
-        f"{checked['tokens_checked']} alike in all runs, {checked['tokens_with_reference']} of them"
-        " compared with the original model's",
-    )
+    table.add_row("tokens", _checked(checked))
+    slowest = max(_slow_steps(document["modes"]), key=lambda s: s["times_median"], default=None)
+    if slowest is not None:
+        times = f"{number(slowest['ms'])} ms, {slowest['times_median']:.1f} times its median"
+        table.add_row("slowest step", f"{slowest['class']}: {times} ({slowest['likely']})")
     table.add_row("load time", f"{load['load_s']:.2f} s")
     table.add_row("peak memory", f"{load['peak_rss_bytes'] / 1e9:.2f} GB")
     host = document["environment"]
@@ -144,6 +167,21 @@ def _facts(document: Document) -> Any:
     table.add_row("host", f"{host.get('cpu_model') or 'unknown CPU'}, {threads} threads")
     table.add_row("artifact", document["fingerprint"]["artifact_digest"])
     return table
+
+
+def _slow_steps(modes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for name in ("latency", "throughput", "serve"):
+        yield from modes.get(name, {"slowest_steps": ()})["slowest_steps"]
+    for point in modes.get("sweep", {"points": ()})["points"]:
+        yield from point["runs"]["slowest_steps"]
+
+
+def _checked(found: Mapping[str, Any]) -> str:
+    """What the tokens of timed runs were held against."""
+    total, compared = found["tokens_checked"], found["tokens_with_reference"]
+    others = found["tokens_not_repeated"]
+    alike = f"but for {others} requests alike in all runs" if others else "alike in all runs"
+    return f"{total}, {alike}; {compared} of them compared with the original model's"
 
 
 def _with_interval(found: Mapping[str, Any]) -> tuple[str, str]:

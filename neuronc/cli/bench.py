@@ -147,13 +147,13 @@ def _bench_decoder(
     from neuronc.bench.terminal import render
 
     document, measured = bench_artifact(artifact, session, settings, progress=progress)
-    save(files, document, measured)
+    unsaved = save(files, document, measured)
     return Report(
         command="bench",
         data=document,
         text=lambda console: render(document, console),
         warnings=tuple(document["caveats"]),
-        error=_failure(document, settings.noise),
+        error=_failure(document, settings.noise) or unsaved,
     )
 
 

@@ -1,5 +1,6 @@
 """The flags of `neuronc bench`, and what they come to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -206,7 +207,7 @@ def parse_workload(
         UsageError: a form that is not known, or lengths given twice.
         InputError: a trace file that is damaged.
     """
-    from neuronc.bench.workload.lengths import parse_lengths
+    from neuronc.bench.workload.lengths import Fixed, parse_lengths
     from neuronc.bench.workload.workload import Workload
 
     if lengths is not None:
@@ -214,13 +215,16 @@ def parse_workload(
             message = "--lengths gives prompt and new tokens together"
             raise UsageError(message, hint="leave out --prompt-tokens and --new-tokens")
         return Workload(joint=_parse_joint(lengths), seed=seed, ignore_eos=not stop_at_eos)
-    prompt = prompt_tokens or str(min(_DEFAULT_PROMPT_TOKENS, max(1, max_length // 2)))
+    answers = None if new_tokens is None else parse_lengths(new_tokens, "--new-tokens")
+    room = (
+        max_length // 2 if answers is None else min(max_length // 2, max_length - answers.longest)
+    )
+    prompt = prompt_tokens or str(min(_DEFAULT_PROMPT_TOKENS, max(1, room)))
     prompts = parse_lengths(prompt, "--prompt-tokens")
-    room = max(1, max_length - prompts.longest)
-    new = new_tokens or str(min(_DEFAULT_NEW_TOKENS, room))
+    left = max(1, max_length - prompts.longest)
     return Workload(
         prompt_tokens=prompts,
-        new_tokens=parse_lengths(new, "--new-tokens"),
+        new_tokens=answers or Fixed(min(_DEFAULT_NEW_TOKENS, left)),
         seed=seed,
         ignore_eos=not stop_at_eos,
     )
@@ -254,9 +258,39 @@ def make_settings(
         message = "--attainment is the share of requests that meet --slo, which is missing"
         raise UsageError(message, hint="for example --slo ttft=500ms,tpot=50ms")
     wanted = DEFAULT_ATTAINMENT if attainment is None else attainment
+    if arrival is not None:
+        _require_arrivals(arrival, **{name: rest.get(name, ()) for name in _DECIDE_ARRIVALS})
     process = POISSON if arrival is None else parse_arrival(arrival) if arrival != "trace" else None
     return Settings(
         arrival=process,
         slo=None if slo is None else parse_slo(slo, wanted),
         **rest,
     )
+
+
+_DECIDE_ARRIVALS = ("modes", "rates", "concurrencies")
+
+
+def _require_arrivals(
+    arrival: str,
+    *,
+    modes: "Sequence[Mode]",
+    rates: Sequence[float],
+    concurrencies: Sequence[int],
+) -> None:
+    """Refuse an arrival process that no run would follow.
+
+    Raises:
+        UsageError: the other flags fix when requests are sent, or say no rate.
+    """
+    if not {"serve", "sweep"} & set(modes):
+        message = f"--arrival is {arrival}, and --mode {','.join(modes)} has no arrivals"
+        raise UsageError(message, hint="leave out --arrival, or use --mode serve")
+    if concurrencies:
+        message = f"--arrival is {arrival}, and --concurrency sends when another request ends"
+        raise UsageError(message, hint="give one of the two; --arrival goes with --rate")
+    if rates or (arrival == "trace" and "sweep" not in modes):
+        return
+    needs = "a sweep needs several rates" if arrival == "trace" else "it needs a rate"
+    message = f"--arrival is {arrival}, and {needs}"
+    raise UsageError(message, hint="add --rate, in requests per second: --rate 2, or --rate 1,2,4")

@@ -80,9 +80,11 @@ def compare(
     inside. Otherwise the repeats cannot tell, and the answer says about how many more could.
     """
     from neuronc.bench.compare.rules import DEFAULT_RULES, parse_mode, parse_rules
-    from neuronc.bench.outputs.save import Files, save_page
+    from neuronc.bench.outputs.save import Files, require_writable, save_page
     from neuronc.cli.progress import make_progress
 
+    if junit is not None:
+        require_writable("junit", junit)
     if html is not None:
         Files(html=html).check()
     rules = parse_rules(DEFAULT_RULES if fail_on is None else fail_on)
@@ -113,6 +115,8 @@ def compare(
             repeats=repeats,
         )
 
+    if a.is_dir() and b.is_dir() and not allow_different:
+        _require_alike_artifacts(a, b)
     base, new = _measured(a, b, settings, on or "target", make_progress(quiet))
     from neuronc.bench.compare.comparable import caveats, find_mismatches, require_alike
     from neuronc.bench.compare.documents import with_modes
@@ -136,6 +140,15 @@ def _refuse_given(options: Mapping[str, object]) -> None:
     if given:
         message = f"{', '.join(given)} are about measuring, and files are measured already"
         raise UsageError(message, hint="leave them out, or give two artifacts")
+
+
+def _require_alike_artifacts(a: Path, b: Path) -> None:
+    """Refuse unlike artifacts before a minute is spent on measuring them."""
+    from neuronc.artifact.manifest import read_manifest
+    from neuronc.bench.compare.comparable import require_alike, unlike_artifacts
+    from neuronc.bench.document import fingerprint
+
+    require_alike(tuple(unlike_artifacts(*(fingerprint(read_manifest(f)) for f in (a, b)))))
 
 
 def _measured(

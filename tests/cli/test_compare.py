@@ -132,7 +132,7 @@ def test_junit_is_written_whatever_the_verdict(base: str, tmp_path: Path) -> Non
         (("--fail-on", "throughput>+5%"), 2, "fail on an improvement"),
         (("--mode", "servr"), 2, "--mode: there is no mode 'servr'; the nearest is serve"),
         (("--mode", "serve"), 3, "has no repeats of serve"),
-        (("--junit", "absent/x.xml"), 2, "--junit: cannot write"),
+        (("--junit", "absent/x.xml"), 2, "--junit absent/x.xml cannot be written"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(

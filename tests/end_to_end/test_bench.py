@@ -1,6 +1,8 @@
 """neuronc bench on a real artifact: the document that comes out, in every mode."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,8 @@ def test_serving_under_objectives(tiny_artifact: Path, capfd: Capture) -> None:
     assert (serve["arrival"], serve["rate"]) == ("gamma:0.5", 200)
     assert serve["slo"]["joint"]["attainment"] == 1
     assert serve["estimates"]["goodput_requests_per_s"]["value"] > 0
+    named = {name.partition(".")[0] for name in serve["estimates"]}
+    assert named <= set(document["definitions"])
     assert set(document["modes"]) == {"serve"}
 
 
@@ -100,6 +104,7 @@ def test_sweep_has_a_point_for_every_load(tiny_artifact: Path, capfd: Capture) -
     assert [point["at"] for point in sweep["points"]] == [1, 2]
     assert sweep["by"] == "concurrency"
     assert sweep["best"]["at"] == 2
+    assert "sweep: 2 is the best load by 6 good of 6 requests" in " ".join(document["caveats"])
 
 
 def test_what_people_see(tiny_artifact: Path, capfd: Capture) -> None:
@@ -146,8 +151,33 @@ def test_files_that_cannot_be_written_are_refused_before_measuring(
     assert main(["bench", str(tiny_artifact), "--output", missing]) == 2
     twice = str(tmp_path / "a")
     assert main(["bench", str(tiny_artifact), "--output", twice, "--csv", twice]) == 2
+    link = tmp_path / "link"
+    link.symlink_to(".")
+    argv = ("--output", twice, "--csv", str(link / "a"))
+    assert main(["bench", str(tiny_artifact), *argv]) == 2
+    link.unlink()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert main(["bench", str(tiny_artifact), "--output", str(pipe)]) == 2
+    pipe.unlink()
     told = capfd.readouterr()
     assert "--output" in told.err
-    assert "name one file twice" in told.err
+    assert told.err.count("name one file twice") == 2
+    assert "a device or a pipe" in told.err
     assert "opening" not in told.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_costs_one_file_and_not_what_was_measured(
+    tiny_artifact: Path, capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neuronc.bench.outputs import save
+
+    def full(_document: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(save, "markdown_lines", full)
+    files = ("--markdown", str(tmp_path / "a.md"), "--csv", str(tmp_path / "a.csv"))
+    document = bench(capfd, tiny_artifact, "--mode", "latency", *files, code=4)
+    assert document["modes"]["latency"]["estimates"]["output_tokens_per_s"]["value"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

@@ -54,7 +54,7 @@ def test_artifact_is_no_slower_than_itself(pair: tuple[Path, Path], capfd: Captu
     code, document = compare(capfd, *map(str, pair), "--fail-on", "tpot.p50>+400%", *QUICK)
     assert code == 0, document
     (verdict,) = document["data"]["rules"]
-    assert verdict["outcome"] == "PASS"
+    assert verdict["verdict"] == "PASS"
 
 
 def test_flags_about_measuring_are_refused_for_files(tmp_path: Path, capfd: Capture) -> None:
@@ -71,3 +71,16 @@ def test_artifact_and_file_are_refused(
     (tmp_path / "a.json").write_text("{}")
     assert main(["compare", str(pair[0]), str(tmp_path / "a.json")]) == 2
     assert "is an artifact and" in capfd.readouterr().err
+
+
+def test_unlike_artifacts_and_a_bad_place_are_refused_before_measuring(
+    pair: tuple[Path, Path], tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "open", lambda *_, **__: pytest.fail("measured"))
+    missing = str(tmp_path / "nowhere" / "a.xml")
+    assert main(["compare", *map(str, pair), "--junit", missing]) == 2
+    assert "--junit" in capfd.readouterr().err
+    marks = iter(({"batch_size": 2}, {"batch_size": 4}))
+    monkeypatch.setattr("neuronc.bench.document.fingerprint", lambda _: next(marks))
+    assert main(["compare", *map(str, pair)]) == 3
+    assert "batch_size is 2 in A and 4 in B" in capfd.readouterr().err

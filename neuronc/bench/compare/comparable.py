@@ -14,7 +14,7 @@ _MUST_AGREE = ("target", "dtype", "quantize", "tp", "batch_size", "max_length")
 _MACHINE = ("cpu_model", "threads_visible")
 _OF_MODEL = ("model_type", "config_sha256")
 _OF_RUNS = ("concurrency", "rate")
-_OF_SLO = ("ttft_ms", "tpot_ms", "e2e_ms")
+_OF_SLO = ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms")
 _COUNT = "num_requests"  # as many as the time allowed, unless asked for
 _MAY_DIFFER = ("prefill_buckets", "decode_buckets", "weights_digest")
 
@@ -43,9 +43,7 @@ def find_mismatches(
 def _mismatches(
     a: Mapping[str, Any], b: Mapping[str, Any], rules: Sequence[Rule]
 ) -> Iterator[Mismatch]:
-    marks_a, marks_b = a["fingerprint"], b["fingerprint"]
-    yield from _unlike("", marks_a, marks_b, _MUST_AGREE)
-    yield from _unlike("model.", _section(marks_a, "model"), _section(marks_b, "model"), _OF_MODEL)
+    yield from unlike_artifacts(a["fingerprint"], b["fingerprint"])
     yield from _unlike("", a, b, ("ran_on",))
     environments = _section(a, "environment"), _section(b, "environment")
     yield from _unlike("environment.", *environments, _MACHINE)
@@ -57,6 +55,12 @@ def _mismatches(
         if any(rule.mode == mode and rule.metric in NEEDS_SLO for rule in rules):
             slos = _section(of_a, "slo"), _section(of_b, "slo")
             yield from _unlike(f"{mode}.slo.", *slos, _OF_SLO)
+
+
+def unlike_artifacts(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Mismatch]:
+    """What two fingerprints must have alike, and have not."""
+    yield from _unlike("", a, b, _MUST_AGREE)
+    yield from _unlike("model.", _section(a, "model"), _section(b, "model"), _OF_MODEL)
 
 
 def _unlike(

@@ -1,7 +1,8 @@
 """Which runs to make, and how many requests each of them fits into the time there is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from neuronc.bench.engine_protocol import SessionLike
 from neuronc.bench.modes.cells import Warmth
 from neuronc.bench.modes.runs import RunMode
 from neuronc.bench.reference import KnownSequence
-from neuronc.bench.settings import Mode, Settings
+from neuronc.bench.settings import MAX_REQUESTS, Mode, Settings
 from neuronc.bench.workload.load import Load
 from neuronc.bench.workload.requests import make_requests
 from neuronc.bench.workload.shapes import RequestShape
@@ -90,8 +91,8 @@ class Planner:
         shapes = workload.shapes(most, max_length=longest)
         affordable = [
             count
-            for count in range(least, most + 1)
-            if self._run_s(shapes[:count], load) * MIN_REPEATS <= budget_s
+            for count, run_s in enumerate(self._runs_s(shapes, load), start=1)
+            if count >= least and run_s * MIN_REPEATS <= budget_s
         ]
         return shapes[: max(affordable, default=least)]
 
@@ -101,17 +102,20 @@ class Planner:
         if load.concurrency == 1:
             return 2, MOST_ALONE
         in_flight = load.concurrency or slots
-        return max(2, in_flight), max(MOST_ALONE, MOST_PER_SLOT * max(slots, in_flight))
+        most = max(MOST_ALONE, MOST_PER_SLOT * max(slots, in_flight))
+        return max(2, in_flight), min(most, MAX_REQUESTS)
 
-    def _run_s(self, shapes: Shapes, load: Load) -> float:
-        """Seconds of a run, as far as the programs' times and the arrivals say it."""
+    def _runs_s(self, shapes: Shapes, load: Load) -> Iterator[float]:
+        """Seconds of a run of the first, the first two ... ``shapes``.
+
+        As far as the programs' times and the arrivals say it.
+        """
         shared = min(load.concurrency or self.session.batch_size, self.session.batch_size)
-        busy_s = sum(
-            self._prefill_s(shape) + self._decode_s(shape) / min(shared, len(shapes))
-            for shape in shapes
-        )
-        arriving_s = 0.0 if load.rate is None else len(shapes) / load.rate
-        return max(busy_s, arriving_s)
+        prefill_s = accumulate(map(self._prefill_s, shapes))
+        decode_s = accumulate(map(self._decode_s, shapes))
+        for count, (prefill, decode) in enumerate(zip(prefill_s, decode_s, strict=True), start=1):
+            arriving_s = 0.0 if load.rate is None else count / load.rate
+            yield max(prefill + decode / min(shared, count), arriving_s)
 
     def _prefill_s(self, shape: RequestShape) -> float:
         session, done, spent_ms = self.session, 0, 0.0

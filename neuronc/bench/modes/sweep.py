@@ -45,9 +45,12 @@ class Knee:
 def find_knee(points: Sequence[Point], axis: Axis) -> Knee | None:
     """The knee of ``points`` in ascending order; None if the sweep did not get that far.
 
-    By rate: the last one that the engine keeps up with. By concurrency: the last one up to which
+    By rate: the last one that the engine keeps up with; None, too, if it does with none. By
+    concurrency: the last one up to which
     each step up brought at least `WORTH_IT` of its share in output tokens per second.
     """
+    if axis == "rate" and points and points[0].kept_up < KEEPS_UP:
+        return None
     for before, after in pairwise(points):
         if axis == "rate":
             if after.kept_up < KEEPS_UP:
@@ -70,7 +73,7 @@ def find_best(points: Sequence[Point], wanted_attainment: float) -> Point | None
     """
     best = None
     for point in sorted(points, key=lambda point: point.at):
-        if point.good is None or point.good < wanted_attainment * point.sent:
+        if not point.good or point.good < wanted_attainment * point.sent:
             return best
         best = point
     return best
@@ -81,7 +84,7 @@ def kept_up(timelines: Sequence[Timeline]) -> float:
 
     1 where the engine serves requests as fast as they come; unlike finished requests per second
     it does not count how long the last ones take. Failed requests and those that arrive together
-    say nothing.
+    say nothing; where that leaves nothing to go by, it is the share of requests that did not fail.
     """
     arriving = served = 0
     for timeline in timelines:
@@ -90,4 +93,7 @@ def kept_up(timelines: Sequence[Timeline]) -> float:
         if len(scheds) > 1:
             arriving += max(scheds) - min(scheds)
             served += max(firsts) - min(firsts)
-    return min(1.0, arriving / served) if arriving and served else 1.0
+    if arriving and served:
+        return min(1.0, arriving / served)
+    sent = sum(len(timeline.requests) for timeline in timelines)
+    return sum(len(timeline.done) for timeline in timelines) / sent if sent else 1.0

@@ -98,8 +98,9 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
 
 
 def _workload(workload: Mapping[str, Any]) -> str:
-    prompt, new = workload["prompt_tokens"], workload["new_tokens"]
+    prompt, new, arrival = (workload[key] for key in ("prompt_tokens", "new_tokens", "arrival"))
+    arrivals = "" if arrival == "by mode" else f" {arrival} arrivals,"
     return (
-        f"{workload['num_requests']} requests, {prompt} prompt and {new} new tokens, "
-        f"{workload['arrival']} arrivals, seed {workload['seed']}"
+        f"{workload['num_requests']} requests, {prompt} prompt and {new} new tokens,{arrivals}"
+        f" seed {workload['seed']}"
     )

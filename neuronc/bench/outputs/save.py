@@ -1,6 +1,8 @@
 """Writes what was measured to the files that were asked for."""
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -18,7 +20,7 @@ from neuronc.bench.outputs.steps_jsonl import step_lines
 from neuronc.bench.run import Measured
 from neuronc.bench.workload.shapes import RequestShape
 from neuronc.bench.workload.trace_file import trace_lines
-from neuronc.errors import InputError, ToolchainError, UsageError
+from neuronc.errors import InputError, NeuroncError, PlanError, ToolchainError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +52,13 @@ class Files:
         """Refuse what could not be written, before a minute is spent on measuring.
 
         Raises:
-            UsageError: a folder does not exist, or two files are one.
+            UsageError: a folder does not exist or takes no files, or two files are one.
             ToolchainError: the page needs plotly.
         """
         paths = self.given()
         for option, path in paths.items():
-            if path.is_dir() or not path.absolute().parent.is_dir():
-                message = f"--{option} {path} cannot be written: it is, or is in no, folder"
-                raise UsageError(message, hint="name a file in a folder that exists")
-        if len({path.absolute() for path in paths.values()}) < len(paths):
+            require_writable(option, path)
+        if len({path.resolve() for path in paths.values()}) < len(paths):
             message = f"{', '.join(f'--{option}' for option in paths)} name one file twice"
             raise UsageError(message, hint="give each its own")
         if self.html is not None and find_spec("plotly") is None:
@@ -71,8 +71,30 @@ class Files:
         return {name.replace("_", "-"): path for name, path in found.items() if path is not None}
 
 
-def save(files: Files, document: Document, measured: Measured) -> None:
-    """Write each of ``files``; one that exists is replaced when the new one is whole."""
+def require_writable(option: str, path: Path) -> None:
+    """Refuse a place that takes no file, before anything is measured for it.
+
+    Raises:
+        UsageError: the folder does not exist or takes no files, or ``path`` is no file.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        message = f"--{option} {path} cannot be written: it is, or is in no, folder"
+        raise UsageError(message, hint="name a file in a folder that exists")
+    if path.exists() and not path.is_file():  # a new file would take a device's place
+        message = f"--{option} {path} cannot be written: it is a device or a pipe"
+        raise UsageError(message, hint="name a file; --json writes to stdout")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        message = f"--{option} {path} cannot be written: {folder} takes no files of yours"
+        raise UsageError(message, hint="check its permissions, or choose another folder")
+
+
+def save(files: Files, document: Document, measured: Measured) -> NeuroncError | None:
+    """Write each of ``files``; one that exists is replaced when the new one is whole.
+
+    One that cannot be written does not take the others with it, nor what was measured: the first
+    error is returned, for after the report.
+    """
     writers: dict[str, Callable[[Path], None]] = {
         "output": lambda path: write_lines([json.dumps(document, indent=1)], path),
         "html": lambda path: write_html(document, path),
@@ -85,9 +107,14 @@ def save(files: Files, document: Document, measured: Measured) -> None:
         "save-steps": lambda path: write_lines(step_lines(document, all_timelines(measured)), path),
         "save-workload": lambda path: write_lines(trace_lines(_requests(measured)), path),
     }
+    failed: NeuroncError | None = None
     for option, path in files.given().items():
-        with _writing(option, path):
-            writers[option](path)
+        try:
+            with _writing(option, path):
+                writers[option](path)
+        except NeuroncError as error:
+            failed = failed or error
+    return failed
 
 
 def save_page(path: Path, document: Document, *, other: Document) -> None:
@@ -110,6 +137,8 @@ def _writing(option: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         message = f"--{option} {path} cannot be written: {error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PlanError(message, hint="free disk space, or write to another disk") from error
         raise UsageError(message, hint="choose another place") from error
 
 

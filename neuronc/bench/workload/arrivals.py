@@ -8,7 +8,7 @@ import numpy as np
 from neuronc.bench.workload.streams import named_stream
 from neuronc.errors import UsageError
 
-FORMS = "poisson, gamma:BURSTINESS or constant"
+FORMS = "poisson, gamma:BURSTINESS, constant or trace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +54,5 @@ def parse_arrival(text: str) -> Arrival:
         burstiness = math.nan
     if not (math.isfinite(burstiness) and burstiness > 0):
         message = f"--arrival is {text!r}; expected {FORMS}, with a burstiness above 0"
-        raise UsageError(message, hint="a trace file's own times: --workload FILE --arrival trace")
+        raise UsageError(message, hint="a trace file's own times: --lengths @FILE --arrival trace")
     return Arrival(burstiness)

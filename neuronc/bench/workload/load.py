@@ -63,7 +63,10 @@ def _own_times_s(shapes: Sequence[RequestShape], rate: float | None) -> tuple[fl
     known_s = [time_s for time_s in times_s if time_s is not None]
     if len(known_s) < len(times_s):
         message = "--arrival trace takes the workload's own arrival times, and it has none"
-        raise InputError(message, hint="give every line an arrival_s, or use --rate")
+        raise InputError(message, hint="give every line an arrival_s, or use --rate with poisson")
     span_s = max(known_s) - min(known_s)
-    scale = 1.0 if rate is None or span_s == 0 else (len(known_s) - 1) / rate / span_s
+    if rate is not None and span_s == 0:
+        message = f"--rate {rate:g} would stretch the trace's arrivals, which are all at one time"
+        raise InputError(message, hint="leave out --rate, or --arrival trace")
+    scale = 1.0 if rate is None else (len(known_s) - 1) / rate / span_s
     return tuple(time_s * scale for time_s in known_s)

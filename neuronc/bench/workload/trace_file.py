@@ -5,18 +5,20 @@
 """
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from neuronc.bench.workload.shapes import RequestShape
+from neuronc.checkpoint.paths import shown
 from neuronc.errors import InputError, UsageError
 
 _NAMES = {
     "prompt_tokens": ("prompt_tokens", "input_length"),
     "new_tokens": ("new_tokens", "output_length"),
 }
+MAX_ARRIVAL = 1e15
+"""Larger than any clock in ms since 1970."""
 
 
 def read_trace(path: Path) -> tuple[RequestShape, ...]:
@@ -27,7 +29,7 @@ def read_trace(path: Path) -> tuple[RequestShape, ...]:
         InputError: a line is no such request; it is named by number.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # str.splitlines ends lines within strings, too
     except (OSError, UnicodeDecodeError) as error:
         message = f"the trace {path} cannot be read: {error}"
         raise UsageError(message, hint="pass a JSONL file, a request per line") from error
@@ -68,7 +70,7 @@ def trace_lines(requests: Iterable[RequestShape]) -> Iterator[str]:
 def _parse(path: Path, number: int, line: str) -> RequestShape:
     try:
         data = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, number, f"is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise _damaged(path, number, "is not a JSON object")
@@ -82,7 +84,7 @@ def _parse(path: Path, number: int, line: str) -> RequestShape:
 def _length(path: Path, number: int, data: dict[str, Any], name: str) -> int:
     value = next((data[key] for key in _NAMES[name] if key in data), None)
     if type(value) is not int or value < 1:
-        raise _damaged(path, number, f"has {name} {value!r}; expected an integer from 1")
+        raise _damaged(path, number, f"has {name} {shown(value)}; expected an integer from 1")
     return value
 
 
@@ -92,8 +94,11 @@ def _arrival_s(path: Path, number: int, data: dict[str, Any]) -> float | None:
         value, scale = data.get("timestamp"), 1e-3
     if value is None:
         return None
-    if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
-        raise _damaged(path, number, f"has arrival {value!r}; expected a time from 0")
+    # Bounded: a whole number of JSON may be too large for a float, and no run takes longer.
+    if type(value) not in (int, float) or not 0 <= value <= MAX_ARRIVAL:
+        raise _damaged(
+            path, number, f"has arrival {shown(value)}; expected a time from 0 to {MAX_ARRIVAL:g}"
+        )
     return float(value * scale)
 
 

@@ -1,5 +1,6 @@
 """The requests of a benchmark: the same settings give the same ones everywhere."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +9,7 @@ from neuronc.bench.workload.conversations import Conversations
 from neuronc.bench.workload.lengths import Fixed, Lengths, Mix
 from neuronc.bench.workload.shapes import RequestShape, require_fit
 from neuronc.bench.workload.streams import named_stream
+from neuronc.bench.workload.trace_file import trace_lines
 from neuronc.errors import UsageError
 
 DEFAULT_LENGTHS = Fixed(32)
@@ -21,7 +23,9 @@ class Trace:
     shapes: tuple[RequestShape, ...]
 
     def __str__(self) -> str:
-        return f"trace:{self.name}"
+        """With a digest of what is in it: other requests are another workload, whatever the name."""
+        digest = hashlib.sha256("\n".join(trace_lines(self.shapes)).encode()).hexdigest()
+        return f"trace:{self.name}#{digest[:8]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

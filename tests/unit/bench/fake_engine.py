@@ -12,6 +12,7 @@ from neuronc.bench.settings import Settings
 from neuronc.bench.timeline import Finish, RequestRecord, Timeline
 from neuronc.bench.workload.lengths import Fixed
 from neuronc.bench.workload.workload import Workload
+from neuronc.progress import SILENT, Progress
 
 MS = 1_000_000  # nanoseconds
 PREFILL_MS, DECODE_MS, HOST_MS = 10, 5, 1
@@ -214,6 +215,7 @@ class FakeBench:
         settings: Settings,
         spoil: Spoil = keep,
         known: tuple[KnownSequence, ...] = (),
+        progress: Progress = SILENT,
         **session: Any,
     ) -> Measured:
         self.session = replace(FakeSession(), **session)
@@ -233,7 +235,7 @@ class FakeBench:
             stop_ids=frozenset({1}),
             known=known,
             clock=self.clock,
-        ).measure(settings)
+        ).measure(settings, progress)
 
     def run(self, settings: Settings, spoil: Spoil = keep, **session: Any) -> Timeline:
         """The only run of ``settings``, which ask for one."""

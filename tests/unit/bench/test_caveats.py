@@ -58,6 +58,21 @@ def test_requests_that_failed_are_told() -> None:
     assert any("were not done when their run ended" in caveat for caveat in found)
 
 
+def test_a_run_in_which_nothing_was_done_says_so() -> None:
+    closed = replace(CALM, modes=("latency",), run_limit_s=1e-12)
+    found = find_caveats(measure(closed), batch_size=2, verified=True)
+    assert "latency: no request was done" in " ".join(found)
+    assert "original model" not in " ".join(found)
+
+
+def test_points_of_a_sweep_are_told_apart() -> None:
+    found = find(measure(replace(CALM, modes=("sweep",), concurrencies=(1, 2), num_requests=9)))
+    assert {caveat.partition(":")[0] for caveat in found} == {
+        "sweep, concurrency 1",
+        "sweep, concurrency 2",
+    }
+
+
 def test_one_new_token_leaves_metrics_undefined() -> None:
     found = find(measure(replace(CALM, workload=lengths(3, 1))))
     assert any("tpot_ms and itl_ms are null" in caveat for caveat in found)

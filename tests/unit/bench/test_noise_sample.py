@@ -58,6 +58,16 @@ def test_no_more_own_than_all_runnable_threads(tmp_path: Path) -> None:
     assert read_noise(root=_write(tmp_path, files), spin=False).runnable_others == 0.0
 
 
+def test_time_of_children_that_live_is_no_others(tmp_path: Path) -> None:
+    numbers = " ".join(map(str, range(1, 20)))  # of ppid and on: utime to cstime are 11 to 14
+    files = {"proc/self/task/1/children": "42 43 ", "proc/self/task/2/children": ""}
+    files |= {"proc/42/stat": f"42 (rank 0) x) S {numbers}", "proc/43/stat": ""}
+    root = _write(tmp_path, files)
+    alone = read_noise(root=tmp_path / "nothing", spin=False).own_cpu_s
+    with_children = read_noise(root=root, spin=False).own_cpu_s
+    assert with_children - alone == pytest.approx((11 + 12 + 13 + 14) * TICK_S, abs=0.2)
+
+
 def test_nothing_readable_is_none_and_never_zero(tmp_path: Path) -> None:
     sample = read_noise(root=tmp_path, spin=False)
     told = sample.to_dict()

@@ -1,5 +1,7 @@
 """Whole measurements on an engine whose clock only moves when told."""
 
+import io
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -7,11 +9,14 @@ import pytest
 
 from neuronc.bench import metrics
 from neuronc.bench.drive import PerfClock
+from neuronc.bench.modes.planning import Planner
 from neuronc.bench.modes.runs import RunSet
 from neuronc.bench.reference import KnownSequence
 from neuronc.bench.run import Measured
 from neuronc.bench.settings import Settings
 from neuronc.bench.workload.arrivals import Arrival
+from neuronc.bench.workload.shapes import RequestShape
+from neuronc.cli.progress import LineProgress
 from neuronc.errors import BenchmarkError, HostMemoryError, InputError, PlanError
 from tests.unit.bench.fake_engine import MS, FakeBench, FakeToken, lengths
 
@@ -275,3 +280,32 @@ def test_tokens_of_known_prompts_are_compared_with_the_record(fake_bench: FakeBe
     wrong = replace(right, next_tokens=(6, 7, 0, 9, 2))
     measured = fake_bench.measure(replace(ONE_BY_ONE, repeats=1), known=(wrong,))
     assert measured.tokens.problems == ["request-0: token 1 is 1, the original model's 9"]
+
+
+def test_planning_looks_at_each_request_once(
+    fake_bench: FakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    decode_s = Planner._decode_s
+
+    def counting(planner: Planner, shape: RequestShape) -> float:
+        looked.append(shape)
+        return decode_s(planner, shape)
+
+    monkeypatch.setattr(Planner, "_decode_s", counting)
+    settings = Settings(
+        modes=("serve",), workload=lengths(3, 3), concurrencies=(100,), time_budget_s=1.0
+    )
+    fake_bench.measure(settings)
+    assert len(looked) == 800
+
+
+@pytest.mark.parametrize(("repeats", "most"), [(2, "1 of 2 runs"), (None, "1 runs")])
+def test_progress_promises_no_number_of_runs_that_is_not_known(
+    fake_bench: FakeBench, repeats: int | None, most: str
+) -> None:
+    told = io.StringIO()
+    ticks = itertools.count(step=10.0)
+    settings = replace(ONE_BY_ONE, repeats=repeats)
+    fake_bench.measure(settings, progress=LineProgress(told, clock=lambda: next(ticks)))
+    assert f"measuring latency: {most}" in told.getvalue()

@@ -13,9 +13,12 @@ from neuronc.errors import UsageError
         ({"modes": ("serve",), "rates": (1.0,), "concurrencies": (2,)}, "contradict"),
         ({"modes": ("serve",), "rates": (1.0, 2.0)}, "are a sweep"),
         ({"modes": ("latency",), "rates": (1.0,)}, "--mode latency fixes"),
-        ({"num_requests": 0}, "requests is 0"),
-        ({"time_budget_s": -1.0}, "time_budget_s is -1"),
-        ({"run_limit_s": float("nan")}, "run_limit_s is nan"),
+        ({"num_requests": 0}, "--requests is 0"),
+        ({"time_budget_s": -1.0}, "--time-budget is -1"),
+        ({"run_limit_s": float("nan")}, "--run-limit is nan"),
+        ({"run_limit_s": float("inf")}, "--run-limit is inf"),
+        ({"num_requests": 10_000_000}, "--requests is 10000000; a run has at most"),
+        ({"modes": ("serve",), "concurrencies": (2_000_000_000,)}, "--concurrency is 2000000000"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
@@ -62,6 +65,11 @@ def test_default_lengths_fit_the_artifact(max_length: int, lengths: tuple[int, i
     assert (made.prompt_tokens.longest, made.new_tokens.longest) == lengths
 
 
+def test_default_prompt_leaves_room_for_the_answer_asked_for() -> None:
+    made = flags.parse_workload(None, "40", None, seed=0, stop_at_eos=False, max_length=64)
+    assert (made.prompt_tokens.longest, made.new_tokens.longest) == (24, 40)
+
+
 def test_lengths_given_twice_are_refused() -> None:
     with pytest.raises(UsageError, match="together"):
         flags.parse_workload("3", None, "mix:1,2", seed=0, stop_at_eos=False, max_length=64)
@@ -70,3 +78,27 @@ def test_lengths_given_twice_are_refused() -> None:
 def test_attainment_without_objectives_is_refused() -> None:
     with pytest.raises(UsageError, match="--attainment"):
         flags.make_settings(arrival=None, slo=None, attainment=0.9)
+
+
+@pytest.mark.parametrize(
+    ("arrival", "rest", "message"),
+    [
+        ("constant", {"modes": ("latency",), "rates": ()}, "--mode latency has no arrivals"),
+        ("gamma:0.5", {"modes": ("serve",), "rates": ()}, "needs a rate"),
+        ("trace", {"modes": ("sweep",), "rates": ()}, "a sweep needs several rates"),
+        ("trace", {"modes": ("serve",), "concurrencies": (2,)}, "--concurrency sends when"),
+    ],
+)
+def test_arrivals_that_no_run_would_follow_are_refused(
+    arrival: str, rest: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        flags.make_settings(arrival=arrival, slo=None, attainment=None, **rest)
+
+
+def test_arrivals_that_runs_follow_are_taken() -> None:
+    for arrival, rates in (("trace", ()), ("trace", (2.0,)), ("gamma:0.5", (2.0,))):
+        made = flags.make_settings(
+            arrival=arrival, slo=None, attainment=None, modes=("serve",), rates=rates
+        )
+        assert (made.arrival is None) == (arrival == "trace")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from neuronc.bench import slo
@@ -54,6 +56,14 @@ def test_fluidity_lets_slack_carry_over_and_begins_anew_after_a_miss() -> None:
     assert (late.deadlines_met, late.deadlines) == (2, 3)
     assert late.fluidity == pytest.approx(2 / 3)
     assert slo.judge(make_timeline(LATE), Slo(ttft_ms=50)).fluidity is None
+
+
+def test_tokens_after_a_stop_were_never_due() -> None:
+    stopped = replace(FAST, new_tokens=9, finish="stop")
+    found = slo.judge(make_timeline(stopped), Slo(ttft_ms=50, tpot_ms=10))
+    assert (found.deadlines_met, found.deadlines) == (3, 3)
+    failed = replace(FAST, new_tokens=9, finish="failed")
+    assert slo.judge(make_timeline(failed), Slo(ttft_ms=50, tpot_ms=10)).deadlines == 9
 
 
 def test_results_of_runs_add_up() -> None:

@@ -45,3 +45,19 @@ def test_engine_that_serves_as_fast_as_requests_come_keeps_up() -> None:
     assert kept_up([behind]) == 0.5
     assert kept_up([on_time, behind]) == pytest.approx(400 / 600)
     assert kept_up([make_timeline(make_record(0, 9))]) == 1.0
+
+
+def test_where_every_request_fails_the_engine_does_not_keep_up() -> None:
+    failed = [make_record(t, t + 5, finish="failed") for t in (0, 100, 200)]
+    assert kept_up([make_timeline(*failed)]) == 0.0
+    assert kept_up([make_timeline(make_record(0, 9), *failed)]) == 0.25
+    assert kept_up([make_timeline()]) == 1.0
+
+
+def test_no_knee_where_the_first_rate_is_too_much() -> None:
+    assert find_knee([point(4, kept=0.6), point(8, kept=0.3)], "rate") is None
+
+
+def test_a_load_without_a_good_request_is_never_the_best() -> None:
+    nothing = Point(at=1, kept_up=1.0, output_tokens_per_s=0.0, good=0, sent=0)
+    assert find_best([nothing], 0.99) is None

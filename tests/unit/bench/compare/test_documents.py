@@ -153,6 +153,10 @@ def test_slo_matters_to_rules_about_it_only(tmp_path: Path) -> None:
     assert mismatches(tmp_path, other, "goodput<-5%") == [
         "latency.slo.ttft_ms is None in A and 500 in B"
     ]
+    other["modes"]["latency"]["slo"] = {"itl_ms": 80}
+    assert mismatches(tmp_path, other, "goodput<-5%") == [
+        "latency.slo.itl_ms is None in A and 80 in B"
+    ]
 
 
 def test_refusal_names_all_mismatches_and_the_way_out(tmp_path: Path) -> None:

@@ -148,3 +148,11 @@ def test_a_file_appears_only_once_complete(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     write_lines(["one", "two"], tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_text() == "one\ntwo\n"
+
+
+def test_arrivals_are_named_where_there_is_one_kind() -> None:
+    document = example("decoder")
+    document["workload"]["arrival"] = "by mode"
+    assert "by mode" not in "\n".join(markdown_lines(document))
+    document["workload"]["arrival"] = "poisson"
+    assert "new tokens, poisson arrivals, seed" in "\n".join(markdown_lines(document))

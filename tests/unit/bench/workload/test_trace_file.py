@@ -40,6 +40,11 @@ def test_mooncakes_names_are_read_sorted_and_moved_to_zero(tmp_path: Path) -> No
         ('{"prompt_tokens": 1, "new_tokens": 1, "arrival_s": -1}', "line 1, has arrival -1"),
         ('{"prompt_tokens": 1, "new_tokens": 1, "arrival_s": NaN}', "line 1, has arrival nan"),
         (
+            f'{{"prompt_tokens": 1, "new_tokens": 1, "arrival_s": {10**400}}}',
+            "line 1, has arrival 1000",
+        ),
+        ("[" * 100_000, "line 1, is not JSON"),
+        (
             '{"prompt_tokens": 1, "new_tokens": 1, "arrival_s": 1}\n{"prompt_tokens": 1, "new_tokens": 1}',
             "for 1 of 2 requests",
         ),
@@ -50,6 +55,12 @@ def test_damaged_trace_is_refused_by_line(tmp_path: Path, text: str, message: st
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_trace(path)
+
+
+def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"prompt_tokens": 1, "new_tokens": 1, "who": "a\u2028b"}\r\n', "utf-8")
+    assert read_trace(path) == (RequestShape(prompt_tokens=1, new_tokens=1),)
 
 
 def test_trace_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def test_traces_own_times_are_kept_or_stretched_to_a_rate() -> None:
     )
     assert Load(arrival=None).times_s(shapes, 0) == (0.0, 1.0, 4.0)
     assert Load(arrival=None, rate=4.0).times_s(shapes, 0) == (0.0, 0.125, 0.5)
+    with pytest.raises(InputError, match="all at one time"):
+        Load(arrival=None, rate=4.0).times_s(shapes[:1], 0)
     with pytest.raises(InputError, match="it has none"):
         Load(arrival=None).times_s(WORKLOAD.shapes(2, max_length=64), 0)
 
@@ -141,3 +143,14 @@ def test_conversations_grow_from_turn_to_turn_and_fit(max_length: int) -> None:
     if max_length > 64:
         prompts = [shape.prompt_tokens for shape in shapes]
         assert max(prompts) > 5 * min(prompts)
+
+
+def test_traces_of_one_name_are_told_apart_by_their_requests() -> None:
+    shapes = (
+        RequestShape(prompt_tokens=8, new_tokens=2),
+        RequestShape(prompt_tokens=5, new_tokens=1),
+    )
+    one, same, other = (Trace(name="a.jsonl", shapes=s) for s in (shapes, shapes, shapes[:1]))
+    assert str(one).startswith("trace:a.jsonl#")
+    assert Workload(joint=one).to_dict() == Workload(joint=same).to_dict()
+    assert Workload(joint=one).to_dict() != Workload(joint=other).to_dict()
