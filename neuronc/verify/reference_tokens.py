@@ -40,6 +40,15 @@ class ReferenceTokens:
     next_tokens: tuple[int, ...]
     near_ties: tuple[int, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, lists and all: what is written is what is read."""
+        return {
+            "tokens": list(self.tokens),
+            "prompt_tokens": self.prompt_tokens,
+            "next_tokens": list(self.next_tokens),
+            "near_ties": list(self.near_ties),
+        }
+
 
 def record_tokens(
     session: Session,

@@ -64,7 +64,7 @@ class Verification:
             "non_finite_weights": list(self.non_finite_weights),
             **asdict(self.comparison),
             **({} if self.quantize is None else {"quantization": self._quantization()}),
-            "reference_tokens": [asdict(sequence) for sequence in self.reference_tokens],
+            "reference_tokens": [sequence.to_dict() for sequence in self.reference_tokens],
             **({"unverified_top_k_calls": self.num_top_k_calls} if self.num_top_k_calls else {}),
         }
 
