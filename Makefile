@@ -8,7 +8,7 @@ DEMO := demo/smollm2-135m-cpu-tp2
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all lint sweep bench clean
+.PHONY: help demo test test-all lint sweep bench bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -35,6 +35,9 @@ sweep: .venv/test.done  ## every causal LM of transformers on a tiny clone (an h
 
 bench: .venv/test.done  ## the ratios of the README's performance table
 	$(BIN)/python -m tests.benchmarks.against_transformers
+
+bench-peers: .venv/test.done  ## neuronc beside other engines on this CPU (installs them, half an hour)
+	$(BIN)/python -m tests.benchmarks.peers $(PEERS)
 
 clean:  ## remove the environment and what the demo made
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,10 +1,14 @@
-"""What XLA:CPU wants said differently: matrix-vector products of half-precision and 8-bit weights.
+"""What XLA:CPU wants said differently: products of half-precision and 8-bit weights.
 
 XLA:CPU widens such a weight to f32 in memory before every dot, which for the few rows of
 a decode step costs several times the dot. Written as one vector product per row, the widening
 fuses into the loop that reads the weight. The sums are f32 either way and rounded once.
+
+For many rows there are kernels that multiply bf16 as it is, where the processor can; XLA takes them
+for products whose result is f32, so the rounding is written after the product.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -30,20 +34,22 @@ def rewrite_for_cpu(text: str, signature: ProgramSignature) -> str:
         return text
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        for op in _few_row_products(module):
+        for op in _products(module, _is_few_row_product):
             with ir.InsertionPoint(op):
                 product = _by_rows(op.operands[0], stored_weight(op.operands[1]))
                 result = hlo.convert(op.results[0].type, product)
             op.results[0].replace_all_uses_with(result)
             op.erase()
+        for op in _products(module, _is_bf16_product):
+            _sum_wide(op)
         return str(module)
 
 
-def _few_row_products(module: ir.Module) -> list[Any]:
+def _products(module: ir.Module, is_wanted: Callable[[Any], bool]) -> list[Any]:
     found: list[Any] = []
 
     def collect(op: Any) -> Any:
-        if op.name == "stablehlo.dot_general" and _is_few_row_product(op):
+        if op.name == "stablehlo.dot_general" and is_wanted(op):
             found.append(op)
         return ir.WalkResult.ADVANCE
 
@@ -63,6 +69,27 @@ def _is_few_row_product(op: Any) -> bool:
     numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
     left, right = numbers.lhs_contracting_dimensions, numbers.rhs_contracting_dimensions
     return list(left) == [1] and list(right) == [1]
+
+
+def _is_bf16_product(op: Any) -> bool:
+    """Whether operands and result are bf16, and the first has more rows than a decode step's."""
+    rows = op.operands[0].type.shape[-2:-1]
+    types = [value.type.element_type for value in (*op.operands, op.results[0])]
+    return rows != [] and rows[0] > MAX_ROWS and {str(element) for element in types} == {"bf16"}
+
+
+def _sum_wide(op: Any) -> None:
+    """Give ``op`` an f32 result that is rounded after it."""
+    result = op.results[0]
+    with ir.InsertionPoint(op):
+        wide = ir.Operation.create(
+            "stablehlo.dot_general",
+            results=[ir.RankedTensorType.get(result.type.shape, ir.F32Type.get())],
+            operands=list(op.operands),
+            attributes={name: op.attributes[name] for name in op.attributes},
+        ).results[0]
+        result.replace_all_uses_with(hlo.convert(result.type, wide))
+    op.erase()
 
 
 def stored_weight(weight: Any) -> Any:

@@ -96,6 +96,20 @@ def test_many_rows_keep_one_dot() -> None:
     assert "transpose" not in rewritten
 
 
+def test_many_rows_of_bf16_are_summed_in_f32_and_rounded_after() -> None:
+    text, signature = linear_program(MAX_ROWS + 1, 64, "bf16")
+    rewritten = rewrite_for_cpu(text, signature)
+    product = f"(tensor<{MAX_ROWS + 1}x64xbf16>, tensor<{OUT}x64xbf16>)"
+    assert f"{product} -> tensor<{MAX_ROWS + 1}x{OUT}xf32>" in rewritten
+    assert "stablehlo.convert" in rewritten
+    assert worst_error(rewritten, signature) < 2**-8
+
+
+def test_many_rows_of_f16_are_left_alone() -> None:
+    text, signature = linear_program(MAX_ROWS + 1, 64, "f16")
+    assert "stablehlo.convert" not in rewrite_for_cpu(text, signature)
+
+
 def test_weight_stored_by_input_rows_is_left_alone() -> None:
     text, signature = linear_program(1, 64, "bf16", weight_rows=False)
     assert "transpose" not in rewrite_for_cpu(text, signature)

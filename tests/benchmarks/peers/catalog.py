@@ -1,0 +1,59 @@
+"""The engines: what they are installed from and what they can compute in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ENGINES = Path(__file__).with_name("engines")
+OURS = "neuronc"
+_CONVERTS = ("torch==2.13.0", "transformers==5.23.0", "safetensors==0.8.0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peer:
+    """One engine.
+
+    Attributes:
+        name: As in the table.
+        file: Under ``engines``.
+        packages: Of its virtual environment; none means neuronc's own.
+        export: Of a second one in which its weights are converted, where the first cannot.
+        dtypes: What it computes in here.
+        missing: Why not in the others.
+    """
+
+    name: str
+    file: str
+    packages: tuple[str, ...] = ()
+    export: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ("f32", "bf16")
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return ENGINES / self.file
+
+
+PEERS = (
+    Peer(name=OURS, file="neuronc.py"),
+    Peer(name="transformers", file="transformers.py"),
+    Peer(name="torch.compile", file="torch_compile.py"),
+    Peer(
+        name="OpenVINO",
+        file="openvino.py",
+        packages=("openvino-genai", "numpy"),
+        export=("optimum-intel[openvino]",),
+    ),
+    Peer(
+        name="ONNX Runtime",
+        file="onnxruntime.py",
+        packages=("onnxruntime-genai", "onnx", "onnx_ir", "numpy", *_CONVERTS),
+        dtypes=("f32",),
+        missing={"bf16": "its builder exports bf16 for other providers only"},
+    ),
+    Peer(name="CTranslate2", file="ctranslate2.py", packages=("ctranslate2", "numpy", *_CONVERTS)),
+)
+LEFT_OUT = {
+    "llama.cpp": "its package is built from source, which takes about 13 minutes of two cores",
+}

@@ -1,0 +1,46 @@
+"""neuronc: an artifact of the CPU target."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from neuronc.pipeline import build
+from neuronc.recipe import Recipe
+from neuronc.runtime.engine import Engine as Batcher
+from neuronc.runtime.request import Request
+from neuronc.runtime.session import Session
+
+MAX_LENGTH, BUCKET = 256, 128
+
+
+def prepare(model: Path, folder: Path, dtype: str) -> None:
+    """Compile for this machine."""
+    recipe = Recipe(
+        checkpoint=str(model), dtype=dtype, max_length=MAX_LENGTH, prefill_buckets=(BUCKET,)
+    )
+    build(recipe, folder, verify=False)
+
+
+class Engine:
+    """Its own engine with one slot."""
+
+    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
+        self._session = Session.open(folder)
+        self._batcher = Batcher(self._session)
+        self.versions = {name: version(name) for name in ("jax", "jaxlib")}
+        self.settings = {"max_length": str(MAX_LENGTH), "prefill_buckets": str(BUCKET)}
+
+    def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
+        """Step until the request is done."""
+        request = Request(request_id="0", prompt_ids=tuple(prompt), max_new_tokens=count)
+        self._batcher.submit(request)
+        while self._batcher.has_work:
+            for event in self._batcher.step():
+                on_token(event.token_id)
+
+    def dtypes(self) -> dict[str, str]:
+        """Of the decode program's inputs; sums are f32 always."""
+        inputs = self._session.manifest.programs[0].signature.inputs
+        kinds = {"weights": "weight", "kv": "cache"}
+        found = {name: {t.dtype for t in inputs if t.kind == kind} for name, kind in kinds.items()}
+        return {name: "+".join(sorted(dtypes)) for name, dtypes in found.items()}

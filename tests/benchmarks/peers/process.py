@@ -1,0 +1,126 @@
+"""One engine in a process of its own: ``python process.py ENGINE_FILE JOB_FILE``.
+
+Runs in the engine's virtual environment, where nothing of neuronc is, so it and the engines import
+nothing of each other: an engine is a file with ``prepare(model, folder, dtype)``, which converts
+the weights once, and a class ``Engine`` like the protocol below. The job is a JSON object; the
+last line of standard output is the result.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Engine(Protocol):
+    """What a file under ``engines`` has to have; made from folder, dtype and threads.
+
+    Attributes:
+        versions: Of the packages that do the work.
+        settings: Every one that is not the engine's default, by its name.
+    """
+
+    versions: dict[str, str]
+    settings: dict[str, str]
+
+    def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
+        """Exactly ``count`` greedy tokens, one call for each as soon as it is known."""
+
+    def dtypes(self) -> dict[str, str]:
+        """``weights``, ``compute`` and ``kv`` as the engine tells them, where it does."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prepare or measure, as the job says."""
+    engine_file, job_file = map(Path, arguments)
+    job = json.loads(job_file.read_text())
+    module = load_file(engine_file)
+    if job["do"] == "prepare":
+        module.prepare(Path(job["model"]), Path(job["folder"]), job["dtype"])
+        result = {}
+    else:
+        os.sched_setaffinity(0, set(job["cpus"]))
+        result = measure(module.Engine, job)
+    print(f"\n{json.dumps(result)}", flush=True)
+    os._exit(0)  # some engines' threads do not end by themselves
+
+
+def load_file(path: Path) -> Any:
+    """The module in ``path``; its folder stays off the path, where it would hide packages."""
+    spec = importlib.util.spec_from_file_location("peer_engine", path)
+    if spec is None or spec.loader is None:
+        message = f"{path} is not a Python file"
+        raise ImportError(message)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def measure(make: Callable[[Path, str, int], Engine], job: dict[str, Any]) -> dict[str, Any]:
+    """Open the engine, run the warm-up prompt, then the prompt as often as the job says."""
+    begin = time.perf_counter()
+    engine = make(Path(job["folder"]), job["dtype"], len(job["cpus"]))
+    load_s = time.perf_counter() - begin
+    for _ in range(job["warmups"]):
+        generate(engine, job["warmup"], job["count"])
+    warmup_s = time.perf_counter() - begin - load_s
+    runs = [generate(engine, job["prompt"], job["count"]) for _ in range(job["repeats"])]
+    peak = memory_bytes()
+    check_dtypes(engine.dtypes(), job["dtype"])
+    return {
+        "ttft_ms": [run["ttft_ms"] for run in runs],
+        "itl_ms": [run["itl_ms"] for run in runs],
+        "warmup_s": warmup_s,
+        "tokens": runs[0]["tokens"],
+        "repeatable": all(run["tokens"] == runs[0]["tokens"] for run in runs),
+        "load_s": load_s,
+        "rss_bytes": peak,
+        "versions": engine.versions,
+        "settings": engine.settings,
+        "dtypes": engine.dtypes(),
+    }
+
+
+def generate(engine: Engine, prompt: Sequence[int], count: int) -> dict[str, Any]:
+    """One answer: its tokens, the time to the first and the gaps between them."""
+    tokens: list[int] = []
+    times: list[float] = []
+
+    def on_token(token: int) -> None:
+        times.append(time.perf_counter())
+        tokens.append(int(token))
+
+    begin = time.perf_counter()
+    engine.generate(prompt, count, on_token)
+    if len(tokens) != count:
+        message = f"{len(tokens)} tokens instead of {count}"
+        raise RuntimeError(message)
+    gaps = [1e3 * (after - before) for before, after in pairwise(times)]
+    if statistics.fmean(gaps) < 1e-2:
+        message = "the tokens came all at once, so nothing was timed"
+        raise RuntimeError(message)
+    return {"tokens": tokens, "ttft_ms": 1e3 * (times[0] - begin), "itl_ms": gaps}
+
+
+def check_dtypes(told: dict[str, str], wanted: str) -> None:
+    """Refuse an engine that says it stores or computes in something else."""
+    wrong = {what: dtype for what, dtype in told.items() if dtype != wanted}
+    if wrong:
+        message = f"measured in {wrong}, not in {wanted}"
+        raise RuntimeError(message)
+
+
+def memory_bytes() -> int:
+    """Resident memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,107 @@
+"""Engine processes: what a good one gives, and that a bad one is told and stops nobody."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.peers.processes import Outcome, run_engine
+from tests.benchmarks.peers.rounds import Cell, run_rounds
+
+ENGINE = Path(__file__).with_name("fake_engine.py")
+PROMPT = [10, 20, 30, 40]
+
+
+def job(folder: Path, dtype: str) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    (folder / "made.json").write_text(json.dumps({"dtype": dtype}))
+    return {
+        "do": "measure",
+        "folder": str(folder),
+        "dtype": dtype,
+        "cpus": [min(os.sched_getaffinity(0))],
+        "count": 4,
+        "warmups": 3,
+        "repeats": 2,
+        "prompt": PROMPT,
+        "warmup": [1, 2, 3, 4],
+    }
+
+
+def run(folder: Path, dtype: str) -> Outcome:
+    return run_engine(Path(sys.executable), ENGINE, job(folder, dtype))
+
+
+def test_result(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "f32")
+    assert outcome.reason == ""
+    result = outcome.result
+    assert result is not None
+    assert result["tokens"] == [11, 21, 31, 41]
+    assert result["repeatable"] is True
+    assert [len(gaps) for gaps in result["itl_ms"]] == [3, 3]
+    assert min(result["ttft_ms"]) >= 1
+    assert min(gap for gaps in result["itl_ms"] for gap in gaps) >= 1
+    assert result["rss_bytes"] > 1e6
+    assert result["load_s"] >= 0
+    assert result["warmup_s"] >= 0.012
+    assert result["versions"] == {"fake": "1"}
+    assert result["settings"] == {"threads": "1"}
+    assert result["dtypes"] == {"weights": "f32"}
+    assert 0 <= outcome.others <= 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reason"),
+    [
+        ("dies", "ValueError: no such instruction"),
+        ("short", "3 tokens instead of 4"),
+        ("at once", "the tokens came all at once"),
+        ("other dtype", "measured in {'weights': 'f16'}, not in other dtype"),
+    ],
+)
+def test_reason_of_a_failure(tmp_path: Path, dtype: str, reason: str) -> None:
+    outcome = run(tmp_path, dtype)
+    assert outcome.result is None
+    assert reason in outcome.reason
+
+
+def test_environment_tunes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "haswell")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_nonsense")
+    engine = tmp_path / "engine.py"
+    engine.write_text(
+        "import os\n"
+        "def prepare(model, folder, dtype):\n"
+        "    assert 'OPENBLAS_CORETYPE' not in os.environ and 'XLA_FLAGS' not in os.environ\n"
+        "    assert os.environ['HF_HUB_OFFLINE'] == '1'\n"
+    )
+    prepare = {"do": "prepare", "model": ".", "folder": ".", "dtype": "f32"}
+    assert run_engine(Path(sys.executable), engine, prepare).reason == ""
+
+
+def test_missing_interpreter_is_a_failure(tmp_path: Path) -> None:
+    outcome = run_engine(tmp_path / "python", ENGINE, job(tmp_path, "f32"))
+    assert outcome.result is None
+    assert "No such file" in outcome.reason
+
+
+def test_a_failure_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    told: list[str] = []
+    cells = [Cell(engine="fake", dtype=dtype, threads=1) for dtype in ("f32", "dies", "bf16")]
+    found = run_rounds(
+        cells,
+        lambda cell: run(tmp_path / cell.dtype, cell.dtype),
+        rounds=2,
+        seed=1,
+        tell=told.append,
+    )
+    for number, outcomes in enumerate(found, start=1):
+        assert {cell.dtype for cell, o in outcomes.items() if o.result is not None} == {
+            "f32",
+            "bf16",
+        }
+        assert any(f"round {number}: fake dies failed: exit status 1" in line for line in told)
