@@ -16,9 +16,16 @@ class Progress(Protocol):
     """Where stages report to."""
 
     def stage(
-        self, title: str, *, total: float | None = None, unit: str = ""
+        self, title: str, *, total: float | None = None, unit: str = "", still: bool = False
     ) -> AbstractContextManager[Stage]:
-        """Open a stage; ``total`` in ``unit`` (``tensors``, ``programs``, ``bytes``), None if unknown."""
+        """Open a stage.
+
+        Args:
+            title: What is done.
+            total: In ``unit`` (``tensors``, ``programs``, ``bytes``); None if unknown.
+            unit: Of ``total`` and of what advances.
+            still: Draw when it advances and not in between: what is timed there is not disturbed.
+        """
 
 
 class _SilentStage:
@@ -36,6 +43,7 @@ class SilentProgress:
         *,
         total: float | None = None,
         unit: str = "",
+        still: bool = False,
     ) -> Iterator[Stage]:
         """A stage nobody sees."""
         yield _SilentStage()

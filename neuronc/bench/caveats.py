@@ -88,7 +88,7 @@ def _failed(found: RunSet) -> Iterator[str]:
     if failed:
         yield (
             f"{_name(found)}: {failed} requests were not done when their run ended; they count"
-            " in the tail of every percentile; try less load or a larger --run-limit"
+            " in the tail of every percentile of requests, and itl is without them; try less load or a larger --run-limit"
         )
 
 

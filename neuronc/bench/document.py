@@ -22,7 +22,12 @@ from neuronc.bench.timeline import RequestRecord, Timeline
 
 SCHEMA = "neuronc.bench/1"
 MAX_TIMELINE_STEPS = 4000
-NOT_LOOKED = {"noisy": False, "findings": ["nobody looked: --noise off"], "before": {}, "after": {}}
+NOT_LOOKED: dict[str, Any] = {
+    "noisy": False,
+    "findings": ["nobody looked whether the machine was quiet (--noise off)"],
+    "before": {},
+    "after": {},
+}
 MORE_DEFINITIONS = {
     "goodput_requests_per_s": "Requests that kept every bound / duration.",
     "attainment": "Requests that kept every bound / requests to be made; failed ones kept none.",
@@ -105,7 +110,7 @@ def make_document(
         "caveats": [
             *caveats,
             *_of_best(modes, settings),
-            *([] if noise is None else noise.findings),
+            *(NOT_LOOKED["findings"] if noise is None else noise.findings),
         ],
         "timeline": timeline_dict(measured.runs[-1].timelines[-1]) if measured.runs else None,
     }

@@ -109,7 +109,9 @@ class Bench(Generic[SessionT, RequestT]):
     def _steps(
         self, settings: Settings, allowed: np.ndarray, progress: Progress
     ) -> tuple[MeasuredCell, ...]:
-        with progress.stage("timing every program", total=MAX_ROUNDS, unit="rounds") as stage:
+        with progress.stage(
+            "timing every program", total=MAX_ROUNDS, unit="rounds", still=True
+        ) as stage:
             return measure_steps(
                 self.session,
                 list_cells(self.session),
@@ -134,7 +136,7 @@ class Bench(Generic[SessionT, RequestT]):
         names = ", ".join(dict.fromkeys(mode.mode for mode in modes))
         # How many repeats it takes is not known before, unless it was said.
         total = None if settings.repeats is None else len(modes) * settings.repeats
-        with progress.stage(f"measuring {names}", total=total, unit="runs") as stage:
+        with progress.stage(f"measuring {names}", total=total, unit="runs", still=True) as stage:
             return repeater.measure(modes, stage)
 
     def driver(self, settings: Settings) -> Driver[RequestT]:

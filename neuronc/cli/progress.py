@@ -63,7 +63,14 @@ class LineProgress:
         self._lock = threading.Lock()
 
     @contextmanager
-    def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
+    def stage(
+        self,
+        title: str,
+        *,
+        total: float | None = None,
+        unit: str = "",
+        still: bool = False,  # noqa: ARG002  lines are few enough
+    ) -> Iterator[Stage]:
         """A stage that reports in lines; safe to use from several threads."""
         started_s = self._clock()
         self._write(f"{title} ...")
@@ -140,10 +147,12 @@ class BarProgress:
         self._num_open = 0
 
     @contextmanager
-    def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
+    def stage(
+        self, title: str, *, total: float | None = None, unit: str = "", still: bool = False
+    ) -> Iterator[Stage]:
         """A stage with a row of its own; safe to use from several threads."""
         started_s = time.monotonic()
-        task = self._open(title, total, unit)
+        task = self._open(title, total, unit, still=still)
         mark = "✗"
         try:
             yield _BarStage(self._bars, task, total, unit)
@@ -151,8 +160,10 @@ class BarProgress:
         finally:
             self._close(task, f"{mark} {title}  {time.monotonic() - started_s:.1f} s")
 
-    def _open(self, title: str, total: float | None, unit: str) -> "TaskID":
+    def _open(self, title: str, total: float | None, unit: str, *, still: bool) -> "TaskID":
         with self._lock:
+            if self._num_open == 0:
+                self._bars.live.auto_refresh = not still
             amount = "" if total is None else describe_amount(0, total, unit)
             task = self._bars.add_task(title, total=total, amount=amount)
             if self._num_open == 0:
@@ -184,3 +195,5 @@ class _BarStage:
             shown += describe_pace(self._done, self._total, self._unit, elapsed_s)
             shown = f"{shown}  {note}" if note else shown
             self._bars.update(self._task, completed=self._done, amount=shown)
+            if not self._bars.live.auto_refresh:
+                self._bars.refresh()

@@ -116,7 +116,7 @@ def _take_turns(
     seed, num_modes = settings.workload.seed, len(sides["A"].sets)
     order = random.Random(f"modes {seed}")
     total = 2 * repeats * num_modes
-    with progress.stage("measuring A and B in turn", total=total, unit="runs") as stage:
+    with progress.stage("measuring A and B in turn", total=total, unit="runs", still=True) as stage:
         for block in interleaved_order(repeats, seed):
             for number in order.sample(range(num_modes), num_modes):
                 for name in block:

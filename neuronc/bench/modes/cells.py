@@ -66,19 +66,24 @@ def list_cells(session: SessionLike) -> tuple[Cell, ...]:
 
 
 def call_ms(session: SessionLike, cell: Cell, allowed: np.ndarray) -> float:
-    """Run ``cell`` once with random tokens of ``allowed``; milliseconds until the logits are here."""
+    """Run ``cell`` once with random tokens of ``allowed``; milliseconds until its result is here.
+
+    That is the tokens where the artifact samples on the device, as in greedy runs, else the logits.
+    """
     rng = named_stream(cell.active_slots, cell.step_class)
     if cell.phase == "prefill":
         token_ids = rng.choice(allowed, size=cell.bucket).tolist()
+        run_prefill = session.prefill_token if session.samples_on_device else session.prefill
         begin_ns = time.perf_counter_ns()
-        session.prefill(0, token_ids)
+        run_prefill(0, token_ids)
     else:
         tokens = np.zeros(session.batch_size, dtype=np.int32)
         positions = np.zeros(session.batch_size, dtype=np.int32)
         tokens[: cell.active_slots] = rng.choice(allowed, size=cell.active_slots)
         positions[: cell.active_slots] = cell.context - 1
+        run_decode = session.decode_tokens if session.samples_on_device else session.decode
         begin_ns = time.perf_counter_ns()
-        session.decode(tokens, positions, bucket=cell.bucket)
+        run_decode(tokens, positions, bucket=cell.bucket)
     return (time.perf_counter_ns() - begin_ns) / 1e6
 
 

@@ -17,9 +17,9 @@ from neuronc.bench.workload.shapes import RequestShape
 from neuronc.bench.workload.workload import Trace
 
 MIN_REPEATS = 3
-MOST_ALONE = 16
-"""Requests of a run that makes one at a time."""
-MOST_PER_SLOT = 8
+MOST_ALONE = 100
+"""Requests of a run that makes one at a time: three runs have the 299 samples that p99 needs."""
+MOST_PER_SLOT = 32
 """Requests of any other run, for each slot."""
 
 Shapes = Sequence[RequestShape]

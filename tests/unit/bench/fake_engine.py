@@ -55,6 +55,19 @@ class FakeSession:
     vocab_size: int = 50
     load_s: float = 0.25
     calls: list[tuple[Phase, int]] = field(default_factory=list)
+    sampled: list[Phase] = field(default_factory=list)
+
+    samples_on_device: bool = False
+
+    def prefill_token(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> None:
+        assert self.samples_on_device
+        self.sampled.append("prefill")
+        self.prefill(slot, token_ids, start=start)
+
+    def decode_tokens(self, token_ids: Any, positions: Any, *, bucket: int | None = None) -> None:
+        assert self.samples_on_device
+        self.sampled.append("decode")
+        self.decode(token_ids, positions, bucket=bucket)
 
     def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> None:
         assert slot == start == 0

@@ -136,6 +136,12 @@ def test_steps_time_every_cell_in_rounds_of_random_order(fake_bench: FakeBench) 
     assert len({tuple(rounds[8 * i : 8 * i + 8]) for i in range(5)}) > 1
 
 
+def test_programs_that_sample_are_timed_until_their_tokens_are_here(fake_bench: FakeBench) -> None:
+    settings = Settings(modes=("steps",), time_budget_s=0.001)
+    fake_bench.measure(settings, samples_on_device=True)
+    assert len(fake_bench.session.sampled) == len(fake_bench.session.calls) > 0
+
+
 def test_every_run_has_an_engine_of_its_own_and_modes_take_turns(fake_bench: FakeBench) -> None:
     settings = replace(ONE_BY_ONE, modes=("latency", "throughput"), repeats=4)
     found = by_mode(fake_bench.measure(settings))
@@ -163,7 +169,7 @@ def test_sweep_measures_every_load(fake_bench: FakeBench) -> None:
 def test_requests_fit_the_time_there_is(fake_bench: FakeBench) -> None:
     settings = replace(ONE_BY_ONE, num_requests=None, repeats=1)
     (plenty,) = fake_bench.measure(settings).runs
-    assert len(plenty.mode.requests) == 16
+    assert len(plenty.mode.requests) == 100
     (hardly,) = fake_bench.measure(replace(settings, time_budget_s=1e-9)).runs
     assert len(hardly.mode.requests) == 2
 
@@ -297,7 +303,7 @@ def test_planning_looks_at_each_request_once(
         modes=("serve",), workload=lengths(3, 3), concurrencies=(100,), time_budget_s=1.0
     )
     fake_bench.measure(settings)
-    assert len(looked) == 800
+    assert len(looked) == 32 * 100
 
 
 @pytest.mark.parametrize(("repeats", "most"), [(2, "1 of 2 runs"), (None, "1 runs")])

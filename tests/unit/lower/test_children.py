@@ -83,7 +83,9 @@ class Notes:
         self.told.append(note)
 
     @contextmanager
-    def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator["Notes"]:
+    def stage(
+        self, title: str, *, total: float | None = None, unit: str = "", still: bool = False
+    ) -> Iterator["Notes"]:
         yield self
 
 

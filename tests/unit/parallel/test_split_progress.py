@@ -31,7 +31,9 @@ class RecordingProgress:
         self.amounts: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
+    def stage(
+        self, title: str, *, total: float | None = None, unit: str = "", still: bool = False
+    ) -> Iterator[Stage]:
         notes = self.stages.setdefault((title, total, unit), [])
         stage = RecordingStage(notes, self.interrupt_at)
         yield stage
