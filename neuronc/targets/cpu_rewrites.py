@@ -108,7 +108,7 @@ def _by_rows(x: Any, weight: Any) -> Any:
     for begin, end in pairwise(depth * piece // pieces for piece in range(pieces + 1)):
         wide = _widen(_part(weight, (0, begin), (out, end)))
         columns = hlo.transpose(wide, ir.DenseI64ArrayAttr.get([1, 0]))
-        part = _widen(_part(x, (0, begin), (x.type.shape[0], end)))
+        part = _widen(_apart(_part(x, (0, begin), (x.type.shape[0], end))))
         if total is None:
             total = _row_products(part, columns)
         else:  # XLA would fuse a sum into the dot, and then widen the weight in memory again
@@ -128,6 +128,28 @@ def _vector_product(row: Any, columns: Any) -> Any:
     numbers = hlo.DotDimensionNumbers.get([], [], [1], [0])
     result = ir.RankedTensorType.get([1, columns.type.shape[1]], ir.F32Type.get())
     return hlo.dot_general(result, row, columns, numbers)
+
+
+def _apart(x: Any) -> Any:
+    """``x``, which XLA computes before the loop over the weight.
+
+    It fuses into that loop what is before a product, but no rounding to bf16, and it moves a
+    reshape down to the product unless numbers of another shape come in between. A reshape in the
+    loop costs a division per element of the weight. The comparison here is always true.
+    """
+    if str(x.type.element_type) != "bf16":
+        return x
+    wide, i32 = _widen(x), ir.IntegerType.get_signless(32)
+    columns = ir.RankedTensorType.get(x.type.shape, i32)
+    counted = hlo.iota(columns, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1))
+    end = _filled(columns, ir.IntegerAttr.get(i32, 2**31 - 1))
+    inside = hlo.compare(counted, end, hlo.ComparisonDirectionAttr.get("LT"))
+    zero = _filled(wide.type, ir.FloatAttr.get(ir.F32Type.get(), 0.0))
+    return hlo.convert(x.type, hlo.select(inside, wide, zero))
+
+
+def _filled(tensor: Any, value: Any) -> Any:
+    return hlo.constant(ir.DenseElementsAttr.get_splat(tensor, value))
 
 
 def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:

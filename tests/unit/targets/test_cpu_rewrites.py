@@ -1,3 +1,5 @@
+import re
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -108,6 +110,26 @@ def test_many_rows_of_bf16_are_summed_in_f32_and_rounded_after() -> None:
 def test_many_rows_of_f16_are_left_alone() -> None:
     text, signature = linear_program(MAX_ROWS + 1, 64, "f16")
     assert "stablehlo.convert" not in rewrite_for_cpu(text, signature)
+
+
+def test_no_reshape_inside_the_loop_over_a_weight() -> None:
+    text, signature = linear_program(1, 576, "bf16")
+    heads, row = "tensor<3x3x64xbf16>", "tensor<1x576xbf16>"
+    text = text.replace(f"%x: {row}", f"%heads: {heads}").replace(
+        "%y = stablehlo.dot_general",
+        f"%twice = stablehlo.add %heads, %heads : {heads}\n"
+        f"%x = stablehlo.reshape %twice : ({heads}) -> {row}\n"
+        "%y = stablehlo.dot_general",
+    )
+    x = replace(signature.inputs[0], shape=(3, 3, 64))
+    signature = replace(signature, inputs=(x, signature.inputs[1]))
+
+    def loop_inputs(program: str) -> list[str]:
+        found = compiled(program, signature).as_text().split("\n\n")
+        loop = next(part for part in found if " dot(" in part)
+        return re.findall(r"bf16\[[\d,]*\]", loop.splitlines()[0])
+
+    assert set(loop_inputs(rewrite_for_cpu(text, signature))) == {"bf16[1,576]", "bf16[256,576]"}
 
 
 def test_weight_stored_by_input_rows_is_left_alone() -> None:
