@@ -25,6 +25,7 @@ def compare(capfd: Capture, *argv: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads(capfd.readouterr().out)
 
 
+@pytest.mark.slow
 def test_slower_decode_fails_and_is_named(
     pair: tuple[Path, Path], capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +51,7 @@ def test_slower_decode_fails_and_is_named(
     assert "decode/32" in document["error"]["hint"]
 
 
+@pytest.mark.slow
 def test_artifact_is_no_slower_than_itself(pair: tuple[Path, Path], capfd: Capture) -> None:
     code, document = compare(capfd, *map(str, pair), "--fail-on", "tpot.p50>+400%", *QUICK)
     assert code == 0, document

@@ -104,6 +104,7 @@ def test_tokens_come_after_the_caches(artifact: Path, tiny_artifact: Path) -> No
         assert tokens.shape == ours.signature.outputs[0].shape[:1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [("stablehlo.minimum", "stablehlo.maximum"), ("GT, ", "LE, ")],
@@ -130,6 +131,7 @@ def test_a_program_that_samples_wrongly_fails(
     assert f"; {rows} of {found['num_tokens']} tokens sampled wrongly" in error.message
 
 
+@pytest.mark.slow
 def test_relinked_and_refitted_artifacts_sample(artifact: Path, tmp_path: Path) -> None:
     other = make_checkpoint(tmp_path / "fine-tune", seed=1)
     manifest = refit(artifact, str(other), tmp_path / "new").manifest
@@ -139,6 +141,7 @@ def test_relinked_and_refitted_artifacts_sample(artifact: Path, tmp_path: Path) 
     assert manifest.request["on_device_sampling"] is True
 
 
+@pytest.mark.slow
 def test_another_choice_is_another_artifact(artifact: Path, tiny_checkpoint: Path) -> None:
     def reusable(**fields: Any) -> Any:
         asked = recipe(tiny_checkpoint, tp=2, **fields)

@@ -117,6 +117,7 @@ def test_a_greedy_step_reads_four_bytes_a_slot_from_one_rank(
         assert {name for name, _ in read} == {"logits"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_nrtpy")
 def test_verification_on_the_double_compares_its_tokens(artifact: Path, tmp_path: Path) -> None:
     manifest, error = verify(copy_artifact(artifact, tmp_path / "copy"), None, on="target")
@@ -159,6 +160,7 @@ def test_the_choice_decides_which_neffs_are_reused(
     assert len(compiler.compiled()) == 8
 
 
+@pytest.mark.slow
 def test_relinking_and_refitting_keep_the_output(artifact: Path, tmp_path: Path) -> None:
     copied = copy_artifact(artifact, tmp_path / "copy")
     relink(copied)

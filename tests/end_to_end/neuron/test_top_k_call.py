@@ -24,6 +24,8 @@ from tests.in_process import make_programs_here
 from tests.neuron_doubles import CompilerDouble
 from tests.tiny_families import random_model
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = [
     Request(request_id=str(n), prompt_ids=tuple(range(3, 3 + n)), max_new_tokens=8)
     for n in (4, 11, 7)
