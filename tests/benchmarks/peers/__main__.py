@@ -38,17 +38,21 @@ def main() -> None:
     models = {dtype: prepare_model(options.cache, dtype) for dtype in options.dtypes}
     wanted = [peer for peer in PEERS if not options.engines or peer.name in options.engines]
     ready, reasons = prepare(wanted, models, options.cache, tell=screen.log)
-    reference = _reference(options.cache)
-    rounds, bandwidth = _measure(ready, options, tell=screen.log)
-    sizes = {dtype: weight_bytes(model) for dtype, model in models.items()}
-    rows = summarize(
-        rounds, ours=OURS, reference=reference, weight_bytes=sizes, read_bytes_per_s=bandwidth
-    )
     reasons = {**(LEFT_OUT if not options.engines else {}), **reasons}
+    reference = _reference(options.cache)
+    sizes = {dtype: weight_bytes(model) for dtype, model in models.items()}
+
+    def report(rounds: Rounds, bandwidth: float) -> list[Row]:
+        rows = summarize(
+            rounds, ours=OURS, reference=reference, weight_bytes=sizes, read_bytes_per_s=bandwidth
+        )
+        _write(options.out, rows, rounds, reasons, bandwidth)
+        return rows
+
+    rows = report(*_measure(ready, options, tell=screen.log, report=report))
     screen.print(rich_table(rows, OURS))
     for name, reason in reasons.items():
         screen.print(f"left out: {name}: {reason}", highlight=False)
-    _write(options.out, rows, rounds, reasons, bandwidth)
 
 
 def _measure(
@@ -56,6 +60,7 @@ def _measure(
     options: argparse.Namespace,
     *,
     tell: Callable[[str], None],
+    report: Callable[[Rounds, float], object],
 ) -> tuple[Rounds, float]:
     """The rounds, and the read bandwidth in bytes per second, before or after, the better."""
     cells = [Cell(engine=n, dtype=d, threads=t) for n, d in ready for t in options.threads]
@@ -66,6 +71,7 @@ def _measure(
         rounds=options.rounds,
         seed=SEED,
         tell=tell,
+        keep=lambda found: report(found, before),
     )
     return rounds, max(before, measure_cpu().read_bytes_per_s)
 

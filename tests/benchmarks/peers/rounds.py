@@ -35,6 +35,7 @@ def run_rounds(
     rounds: int,
     seed: int,
     tell: Callable[[str], None],
+    keep: Callable[[Rounds], object],
 ) -> Rounds:
     """Every cell once a round; one that fails is told, tried again next round, and stops nobody."""
     found: Rounds = []
@@ -45,5 +46,6 @@ def run_rounds(
             if outcome.result is None:
                 tell(f"round {number}: {cell.engine} {cell.dtype} failed: {outcome.reason}")
         found.append(outcomes)
+        keep(found)  # a run that is stopped loses no more than a round
         tell(f"round {number} of {rounds} done")
     return found

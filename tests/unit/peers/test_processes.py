@@ -91,6 +91,7 @@ def test_missing_interpreter_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_failure_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     told: list[str] = []
+    kept: list[int] = []
     cells = [Cell(engine="fake", dtype=dtype, threads=1) for dtype in ("f32", "dies", "bf16")]
     found = run_rounds(
         cells,
@@ -98,7 +99,9 @@ def test_a_failure_is_told_and_the_others_go_on(tmp_path: Path) -> None:
         rounds=2,
         seed=1,
         tell=told.append,
+        keep=lambda rounds: kept.append(len(rounds)),
     )
+    assert kept == [1, 2]
     for number, outcomes in enumerate(found, start=1):
         assert {cell.dtype for cell, o in outcomes.items() if o.result is not None} == {
             "f32",
