@@ -53,7 +53,7 @@ def measure_pair(
         # All sessions first: the number of host devices is fixed by the first use of any.
         by_folder = {
             folder: stack.enter_context(closing(Session.open(folder, on=on, progress=progress)))
-            for folder in sorted({a, b}, key=_ranks, reverse=True)
+            for folder in sorted(dict.fromkeys((a, b)), key=_ranks, reverse=True)
         }
         with watching(settings) as watch:
             sides: dict[Side, _Opened] = {
