@@ -78,6 +78,13 @@ class DeadlineError(NeuroncError):
     kind = "timeout"
 
 
+class FrozenError(NeuroncError):
+    """Something would have to be compiled, and the user forbade it."""
+
+    exit_code = 10
+    kind = "frozen"
+
+
 class RegressionError(NeuroncError):
     """A comparison of two benchmarks found one past a limit that a rule sets."""
 
@@ -123,6 +130,7 @@ EXIT_CODES: dict[int, str] = {
     7: "compiler failed",
     8: "out of host memory",
     9: "timeout",
+    10: "--frozen, and something would have to be compiled",
     11: "benchmark regression",
     13: "comparison inconclusive",
     14: "machine too noisy (when asked to refuse)",

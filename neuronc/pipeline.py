@@ -18,10 +18,13 @@ from neuronc.artifact.manifest import (
 from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.refit import prepare_refit, put_refit
 from neuronc.artifact.reuse import describe_request, find_reusable
-from neuronc.artifact.weights import open_source, put_weights
+from neuronc.artifact.weights import Source, open_source, put_weights
+from neuronc.cache.cache import Cache
+from neuronc.cache.program_keys import verification_key
+from neuronc.cache.reports import keep_report, take_report
 from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.errors import VerificationError
-from neuronc.lower.jobs import run_jobs
+from neuronc.lower.jobs import Programs, run_jobs
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.split_manifest import (
     SPLIT_FILE,
@@ -58,7 +61,7 @@ class Built:
         folder: Where it is.
         manifest: Its manifest, with the verification result if there is one.
         split: Manifest of its weights; None for a bundle lowered from config alone.
-        worker_peak_rss_bytes: Largest resident memory of a compiling worker; 0 if none ran.
+        programs: Which were made now; None if nothing was, since the artifact was there already.
         elapsed_s: Wall time of everything.
         reused: The artifact was there already.
     """
@@ -66,7 +69,7 @@ class Built:
     folder: Path
     manifest: Manifest
     split: SplitManifest | None
-    worker_peak_rss_bytes: int
+    programs: Programs | None
     elapsed_s: float
     reused: bool = False
 
@@ -79,12 +82,16 @@ def build(
     overwrite: bool = False,
     dump_ir: Path | None = None,
     options: CompileOptions = DEFAULT_OPTIONS,
+    cache: Cache | None = None,
     progress: Progress = SILENT,
 ) -> Built:
     """Make a verified artifact of ``recipe`` in the new folder ``out_dir``.
 
     ``recipe.checkpoint`` may be a split folder, which then has to have the recipe's tp degree and
     dtype. Nothing appears at ``out_dir`` unless everything succeeded, verification included.
+
+    Programs come before weights: they are what may fail, and are kept in ``cache``. Reports of
+    verification are kept there, too.
 
     For a Neuron target the lowered programs are verified on XLA:CPU, before neuronx-cc is started.
 
@@ -109,26 +116,33 @@ def build(
             progress=progress,
         )
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
-        weights = put_weights(source, folder / WEIGHTS_DIR, progress)
         specs = programs_of(recipe)
         jobs = [job_of(spec, source, recipe, dump_ir) for spec in specs]
-        peak = run_jobs(jobs, folder / PROGRAMS_DIR, progress=progress)
+        programs = run_jobs(
+            jobs,
+            folder / PROGRAMS_DIR,
+            cache=None if dump_ir else cache,  # what was not lowered now has nothing to dump
+            frozen=options.frozen,
+            num_parallel=options.num_parallel,
+            progress=progress,
+        )
+        weights = put_weights(source, folder / WEIGHTS_DIR, progress)
         neuron = None if settings is None else check_lowered(folder, specs, settings, progress)
         manifest = make_manifest(
             folder, recipe, source, weights, specs, request=request, neuron=neuron
         )
         write_manifest(manifest, folder)
         if verify and source.has_weights:
-            manifest, error = _record_verification(folder, source.checkpoint, progress)
-            if error is not None:
-                raise error
+            manifest = _verified(folder, manifest, source, cache, progress)
         if settings is not None and settings.compiler is not None:
-            manifest = add_neffs(folder, manifest, settings.compiler, options, progress=progress)
+            manifest = add_neffs(
+                folder, manifest, settings.compiler, options, cache=cache, progress=progress
+            )
         return Built(
             folder=out_dir,
             manifest=manifest,
             split=weights,
-            worker_peak_rss_bytes=peak,
+            programs=programs,
             elapsed_s=time.perf_counter() - begin,
         )
 
@@ -141,6 +155,7 @@ def build_cached(
     overwrite: bool = False,
     dump_ir: Path | None = None,
     options: CompileOptions = DEFAULT_OPTIONS,
+    cache: Cache | None = None,
     progress: Progress = SILENT,
 ) -> Built:
     """`build`, unless ``out_dir`` holds just that artifact already: then it is checked and kept.
@@ -161,6 +176,7 @@ def build_cached(
             overwrite=overwrite,
             dump_ir=dump_ir,
             options=options,
+            cache=cache,
             progress=progress,
         )
     with progress.stage("checking the artifact that is there"):
@@ -169,7 +185,7 @@ def build_cached(
         folder=out_dir,
         manifest=manifest,
         split=_split_in(out_dir / WEIGHTS_DIR),
-        worker_peak_rss_bytes=0,
+        programs=None,
         elapsed_s=time.perf_counter() - begin,
         reused=True,
     )
@@ -221,7 +237,7 @@ def refit(
             folder=out_dir,
             manifest=manifest,
             split=split,
-            worker_peak_rss_bytes=0,
+            programs=None,
             elapsed_s=time.perf_counter() - begin,
         )
 
@@ -269,6 +285,23 @@ def _record_verification(
     if os.access(folder, os.W_OK):
         write_manifest(manifest, folder)
     return manifest, failure(found, "the artifact")
+
+
+def _verified(
+    folder: Path, manifest: Manifest, source: Source, cache: Cache | None, progress: Progress
+) -> Manifest:
+    """Verify a new artifact, unless the store has the report of just these files; raise if it fails."""
+    key = verification_key(manifest)
+    if cache is not None and (report := take_report(cache, key)) is not None:
+        manifest = replace(manifest, verification=report)
+        write_manifest(manifest, folder)
+        return manifest
+    manifest, error = _record_verification(folder, source.checkpoint, progress)
+    if error is not None:
+        raise error
+    if cache is not None and manifest.verification is not None:
+        keep_report(cache, key, manifest.verification)
+    return manifest
 
 
 def _with_known_cost(found: dict[str, Any], there: Manifest) -> dict[str, Any]:

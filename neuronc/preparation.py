@@ -1,5 +1,6 @@
 """What a build decides, and refuses, before it begins."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from neuronc.artifact.atomic import require_apart
@@ -25,15 +26,12 @@ def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | No
     if options.config_only and not options.lower_only:
         message = "--config-only leaves out the weights that an artifact needs"
         raise UsageError(message, hint="pass --lower-only as well, for a bundle")
-    of_compiler = (options.num_parallel, options.timeout_s)
-    if options.lower_only and of_compiler != (None, DEFAULT_OPTIONS.timeout_s):
-        message = (
-            "--jobs and --compile-timeout are for neuronx-cc, and --lower-only stops before it"
-        )
-        raise UsageError(message, hint="pass them to neuronc compile BUNDLE")
+    if options.lower_only and options.timeout_s != DEFAULT_OPTIONS.timeout_s:
+        message = "--compile-timeout is for neuronx-cc, and --lower-only stops before it"
+        raise UsageError(message, hint="pass it to neuronc compile BUNDLE")
     if recipe.target != "cpu":
         return neuron_settings(recipe, options)
-    if options != DEFAULT_OPTIONS:
+    if replace(options, num_parallel=None, frozen=False) != DEFAULT_OPTIONS:
         message = "--lower-only and the options of neuronx-cc are for Neuron targets"
         raise UsageError(message, hint="pass --target inf2, trn1, trn1n, trn2 or trn3")
     return None

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from neuronc import pipeline
+from neuronc.cache.cache import Cache
 from neuronc.lower import worker
-from neuronc.lower.jobs import ProgramJob
+from neuronc.lower.jobs import ProgramJob, Programs
 from neuronc.lower.program_files import JOB, RESULT, SCRATCH
 from neuronc.progress import SILENT, Progress
 
@@ -24,8 +25,14 @@ def make_programs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run_jobs(
-    jobs: Sequence[ProgramJob], programs_dir: Path, *, progress: Progress = SILENT
-) -> int:
+    jobs: Sequence[ProgramJob],
+    programs_dir: Path,
+    *,
+    cache: Cache | None = None,
+    frozen: bool = False,
+    num_parallel: int | None = None,
+    progress: Progress = SILENT,
+) -> Programs:
     for job in jobs:
         folder = programs_dir / job.name
         folder.mkdir(parents=True)
@@ -35,4 +42,4 @@ def _run_jobs(
         assert "error" not in result, result
         for name in SCRATCH:
             (folder / name).unlink(missing_ok=True)
-    return 0
+    return Programs(made=tuple(job.name for job in jobs), reused=())

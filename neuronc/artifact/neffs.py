@@ -19,6 +19,7 @@ from neuronc.artifact.manifest import (
     read_manifest,
     write_manifest,
 )
+from neuronc.cache.cache import Cache
 from neuronc.errors import InputError
 from neuronc.lower.program_files import COMPILED, NEURON_HLO, SIGNATURE
 from neuronc.parallel.split_manifest import (
@@ -33,7 +34,8 @@ from neuronc.targets.neuron.compiler.command import (
     command_line,
     require_no_env_flags,
 )
-from neuronc.targets.neuron.compiler.programs import NeffJob, compile_neffs
+from neuronc.targets.neuron.compiler.one_neff import NeffJob
+from neuronc.targets.neuron.compiler.programs import compile_neffs
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
 from neuronc.targets.neuron.hlo.top_k_calls import count_calls
 from neuronc.targets.neuron.preflight.check import Finding, check_program, require_clean
@@ -49,6 +51,7 @@ def add_neffs(
     compiler: Compiler,
     options: CompileOptions,
     *,
+    cache: Cache | None = None,
     progress: Progress = SILENT,
 ) -> Manifest:
     """Compile every legalised program in ``folder`` and write a manifest that says so.
@@ -68,6 +71,8 @@ def add_neffs(
         flags,
         num_parallel=options.num_parallel,
         timeout_s=options.timeout_s,
+        cache=cache,
+        frozen=options.frozen,
         progress=progress,
     )
     told = {"version": compiler.version, "stand_in": compiler.is_stand_in}
@@ -133,6 +138,7 @@ def compile_bundle(
     *,
     weights: Path | None = None,
     overwrite: bool = False,
+    cache: Cache | None = None,
     progress: Progress = SILENT,
 ) -> Manifest:
     """Make an artifact of ``bundle`` with the neuronx-cc of this machine: no torch, no transformers.
@@ -145,6 +151,7 @@ def compile_bundle(
         options: How to compile.
         weights: Split folder for a bundle without weights.
         overwrite: Replace ``out_dir``.
+        cache: Where NEFFs are looked for and kept.
         progress: Told of every program.
 
     Raises:
@@ -162,7 +169,7 @@ def compile_bundle(
         link_files(bundle, folder, _kept_of_bundle(bundle, manifest))
         if weights is not None:
             manifest = _put_weights(weights, folder / WEIGHTS_DIR, manifest)
-        return add_neffs(folder, manifest, compiler, options, progress=progress)
+        return add_neffs(folder, manifest, compiler, options, cache=cache, progress=progress)
 
 
 def _kept_of_bundle(bundle: Path, manifest: Manifest) -> list[str]:

@@ -14,6 +14,7 @@ from neuronc.recipe import Recipe, load_recipe, merge_flags
 
 if TYPE_CHECKING:
     from neuronc.artifact.manifest import Manifest
+    from neuronc.lower.jobs import Programs
     from neuronc.pipeline import Built
 
 EXAMPLES = (
@@ -41,7 +42,6 @@ def build(
 
     start = load_recipe(Path(recipe)) if recipe.endswith(".toml") else Recipe(checkpoint=recipe)
     asked = merge_flags(start, checkpoint=checkpoint, **flags.overrides)
-    caveats = flags.caveats
     built = pipeline.build_cached(
         asked,
         require_out(asked.out),
@@ -49,13 +49,14 @@ def build(
         overwrite=flags.overwrite,
         dump_ir=flags.dump_ir,
         options=flags.compile_options,
+        cache=flags.open_cache(),
         progress=make_progress(flags.quiet),
     )
-    return report_built("build", built, caveats)
+    return report_built("build", built)
 
 
-def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Report:
-    """The report of a command that made an artifact; ``caveats`` are among its warnings."""
+def report_built(command: str, built: "Built") -> Report:
+    """The report of a command that made an artifact."""
     manifest = built.manifest
     data: dict[str, object] = {
         "path": str(built.folder),
@@ -72,7 +73,7 @@ def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Repo
         "weights": None if built.split is None else describe_split(built.split),
         "neuron": manifest.neuron,
         "reused": built.reused,
-        "worker_peak_rss_bytes": built.worker_peak_rss_bytes,
+        **describe_programs(built.programs),
         "elapsed_s": round(built.elapsed_s, 2),
         "verification": manifest.verification or "unverified",
     }
@@ -80,7 +81,8 @@ def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Repo
     if built.split is None:
         warnings = ["lowered from config alone: there are no weights to verify or run with"]
     warnings += top_k_caveat(_num_unverified_calls(manifest))
-    warnings += [*(manifest.neuron or {}).get("warnings", []), *caveats]
+    warnings += [] if built.programs is None else built.programs.damage
+    warnings += (manifest.neuron or {}).get("warnings", [])
 
     def draw(console: object) -> None:
         from neuronc.cli.tables import draw_pairs
@@ -92,6 +94,17 @@ def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Repo
         draw_pairs(console, lines)
 
     return Report(command=command, data=data, text=draw, warnings=tuple(warnings))
+
+
+def describe_programs(programs: "Programs | None") -> dict[str, object]:
+    """Which programs were made now and which the store had, in JSON terms."""
+    if programs is None:
+        return {"made": [], "from_cache": [], "worker_peak_rss_bytes": 0}
+    return {
+        "made": list(programs.made),
+        "from_cache": list(programs.reused),
+        "worker_peak_rss_bytes": programs.peak_rss_bytes,
+    }
 
 
 def _num_unverified_calls(manifest: "Manifest") -> int:

@@ -76,8 +76,8 @@ JobsOption = Annotated[
         metavar="N",
         callback=at_least_one,
         help=(
-            "neuronx-cc at once (default: as cores and free memory allow, 8 GiB each). A number is"
-            " taken as it is, with a warning if memory seems too small."
+            "Programs made at once, at most (default: as cores allow, up to 4). Free memory may"
+            " allow fewer."
         ),
     ),
 ]
@@ -89,6 +89,19 @@ TimeoutOption = Annotated[
         callback=positive_seconds,
         help="Seconds per program (default 4 hours).",
     ),
+]
+
+
+CacheOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR|URL|off",
+        help="Where compiled programs are kept (default: $NEURONC_CACHE, else ~/.cache/neuronc).",
+    ),
+]
+FrozenFlag = Annotated[
+    bool, typer.Option("--frozen", help="Exit 10 rather than compile: all has to be in the cache.")
 ]
 
 
@@ -123,6 +136,8 @@ class BuildFlags:
     allow_env_flags: AllowEnvFlag = False
     jobs: JobsOption = None
     compile_timeout: TimeoutOption = None
+    cache: CacheOption = None
+    frozen: FrozenFlag = False
     quiet: QuietFlag = False
     json_: JsonFlag = False
 
@@ -142,6 +157,7 @@ class BuildFlags:
             config_only=self.config_only,
             allow_env_flags=self.allow_env_flags,
             num_parallel=self.jobs,
+            frozen=self.frozen,
         )
         if self.compile_timeout is None:
             return options
@@ -149,15 +165,11 @@ class BuildFlags:
 
         return replace(options, timeout_s=self.compile_timeout)
 
-    @property
-    def caveats(self) -> tuple[str, ...]:
-        """Warnings about the flags, as things are on this machine now."""
-        if self.jobs is None:
-            return ()
-        from neuronc.targets.neuron.compiler.programs import jobs_caveat
+    def open_cache(self) -> Any:
+        """The store: a ``Cache``, or None."""
+        from neuronc.cache.cache import open_cache
 
-        caveat = jobs_caveat(self.jobs)
-        return (caveat,) if caveat else ()
+        return open_cache(self.cache)
 
     def given(self) -> list[str]:
         """The options that were given, as they are written."""

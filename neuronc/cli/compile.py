@@ -25,7 +25,7 @@ _FOR_TRACING = (
     "--out", "--tp", "--batch-size", "--max-length", "--dtype", "--target", "--revision",
     "--cc-arg", "--overwrite", "--allow-env-flags",
 )  # fmt: skip
-_FOR_BUNDLES = ("--out", "--overwrite", "--jobs", "--compile-timeout")
+_FOR_BUNDLES = ("--out", "--overwrite", "--jobs", "--compile-timeout", "--cache", "--frozen")
 
 
 @takes_build_flags
@@ -65,7 +65,6 @@ def compile_command(
         message = "--weights is for bundles; a checkpoint has its own"
         raise UsageError(message, hint="leave it out")
     asked = merge_flags(Recipe(checkpoint=checkpoint), **flags.overrides)
-    caveats = flags.caveats
     built = pipeline.build(
         asked,
         require_out(asked.out),
@@ -73,9 +72,10 @@ def compile_command(
         overwrite=flags.overwrite,
         dump_ir=flags.dump_ir,
         options=flags.compile_options,
+        cache=flags.open_cache(),
         progress=make_progress(flags.quiet),
     )
-    return report_built("compile", built, caveats)
+    return report_built("compile", built)
 
 
 def _refuse_ignored(weights: Path | None, tracer: str, *, relink: bool) -> None:
@@ -141,19 +141,20 @@ def _compile_bundle(bundle: Path, weights: Path | None, flags: BuildFlags) -> Re
         message = f"{bundle} was lowered already: {others[0]} comes too late"
         raise UsageError(message, hint="lower the checkpoint again to change it")
     begin = time.perf_counter()
-    out, caveats = require_out(flags.out), flags.caveats
+    out = require_out(flags.out)
     manifest = compile_bundle(
         bundle,
         out,
         flags.compile_options,
         weights=weights,
         overwrite=flags.overwrite,
+        cache=flags.open_cache(),
         progress=make_progress(flags.quiet),
     )
     warnings = [] if manifest.verification else ["the artifact is unverified: run neuronc verify"]
     if not (out / WEIGHTS_DIR / SPLIT_FILE).is_file():
         warnings.append("it has no weights, as the bundle: pass --weights DIR to put them in")
-    return _report(out, manifest, time.perf_counter() - begin, (*warnings, *caveats))
+    return _report(out, manifest, time.perf_counter() - begin, tuple(warnings))
 
 
 def _report(

@@ -59,7 +59,7 @@ def refit(
         overwrite=overwrite,
         progress=make_progress(quiet),
     )
-    report = report_built("refit", built, ())
+    report = report_built("refit", built)
     lost = _lost_tokenizer(artifact, built.folder)
     return replace(report, warnings=(*report.warnings, *lost))
 

@@ -13,7 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from neuronc.cache.cache import Cache
+from neuronc.cache.explain import frozen_error, known_bytes
 from neuronc.errors import CompilerError, HostMemoryError, NeuroncError, error_of
+from neuronc.lower.cached_program import Missing, take_program_files
 from neuronc.lower.children import PARENT
 from neuronc.lower.program_files import JOB, LOG, RESULT, SCRATCH
 from neuronc.progress import SILENT, Progress, Stage
@@ -44,6 +47,8 @@ class ProgramJob:
         taps: Whether it gives out what every layer does.
         top_k_call: Whether neuronx-cc gets its own custom call for top-k.
         dump_ir: Folder for numbered IR dumps, or None.
+        cache: Place of the store; None for none.
+        known_bytes: Memory that such a program took before; None if nothing is known.
     """
 
     name: str
@@ -60,23 +65,102 @@ class ProgramJob:
     taps: bool = False
     top_k_call: bool = False
     dump_ir: str | None = None
+    cache: str | None = None
+    known_bytes: int | None = None
 
 
-def run_jobs(jobs: Sequence[ProgramJob], programs_dir: Path, *, progress: Progress = SILENT) -> int:
-    """Run ``jobs`` in ``programs_dir/NAME``, as many at a time as there are cores (at most 4).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Programs:
+    """How the programs of a build came to be.
 
-    Returns:
-        Largest resident memory of a worker, in bytes.
+    Attributes:
+        made: Names of those that were traced or compiled now.
+        reused: Names of those that the store had whole.
+        peak_rss_bytes: Largest resident memory of a worker; 0 if none ran.
+        damage: What was found damaged in the store, in words.
+    """
+
+    made: tuple[str, ...]
+    reused: tuple[str, ...]
+    peak_rss_bytes: int = 0
+    damage: tuple[str, ...] = ()
+
+
+def run_jobs(
+    jobs: Sequence[ProgramJob],
+    programs_dir: Path,
+    *,
+    cache: Cache | None = None,
+    frozen: bool = False,
+    num_parallel: int | None = None,
+    progress: Progress = SILENT,
+) -> Programs:
+    """Make the programs of ``jobs`` in ``programs_dir/NAME``, the smallest first.
+
+    What ``cache`` has is taken from there, and what is made is kept there at once, so that it
+    survives another's failure. Where all is there, no worker is started and torch not imported.
+
+    Args:
+        jobs: What to make.
+        programs_dir: Where.
+        cache: The store; none for programs that are to be made whatever there is.
+        frozen: Refuse to make one.
+        num_parallel: At once, at most; None for as many as cores, up to 4. Memory may allow fewer.
+        progress: Told of every program that runs.
 
     Raises:
+        FrozenError: ``frozen``, and the store lacks one; says which, and what differs.
         NeuroncError: the first failure; the other workers are stopped.
     """
-    for job in jobs:
-        folder = programs_dir / job.name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / JOB).write_text(json.dumps(asdict(job)), encoding="utf-8")
-    num_parallel = min(len(jobs), len(os.sched_getaffinity(0)), 4)
-    files = [str(programs_dir / job.name / JOB) for job in jobs]
+    told = {job.name: asdict(job) for job in sorted(jobs, key=_bucket)}
+    missing: dict[str, Missing | None] = {}
+    for name, job in told.items():
+        (programs_dir / name).mkdir(parents=True, exist_ok=True)
+        missing[name] = None if cache is None else _take(job, programs_dir / name, cache)
+    needed = {n: j for n, j in told.items() if cache is None or missing[n] is not None}
+    found = [one for one in missing.values() if one is not None]
+    if cache is not None and found:
+        if frozen:
+            raise frozen_error(cache, {one.name: one.key for one in found})
+        for one in found:
+            needed[one.name] |= {
+                "cache": cache.place,
+                "signature": one.signature,
+                "known_bytes": known_bytes(cache, one.key),
+            }
+    peak = 0
+    if needed:
+        peak = _run_worker(needed, programs_dir, num_parallel or _default_parallel(), progress)
+    return Programs(
+        made=tuple(needed),
+        reused=tuple(name for name in told if name not in needed),
+        peak_rss_bytes=peak,
+        damage=() if cache is None else tuple(cache.local.damage),
+    )
+
+
+def _take(job: Mapping[str, Any], folder: Path, cache: Cache) -> Missing | None:
+    if job["signature"]:  # relinked: the program is there, its executable is to be made
+        message = f"program {job['name']} is relinked without the store"
+        raise AssertionError(message)
+    return take_program_files(job, folder, cache)
+
+
+def _bucket(job: ProgramJob) -> int:
+    return 0 if job.spec is None else job.spec.bucket
+
+
+def _default_parallel() -> int:
+    return min(len(os.sched_getaffinity(0)), 4)
+
+
+def _run_worker(
+    jobs: Mapping[str, Mapping[str, Any]], programs_dir: Path, num_parallel: int, progress: Progress
+) -> int:
+    """Run the worker on ``jobs``; the largest memory of its children, in bytes."""
+    for name, job in jobs.items():
+        (programs_dir / name / JOB).write_text(json.dumps(job), encoding="utf-8")
+    files = [str(programs_dir / name / JOB) for name in jobs]
     command = [sys.executable, "-m", "neuronc.lower.worker", str(num_parallel), *files]
     with (
         progress.stage("compiling programs", total=len(jobs), unit="programs") as stage,
@@ -109,6 +193,7 @@ def _follow(worker: subprocess.Popen[bytes], programs_dir: Path, stage: Stage) -
     While it says nothing, the stage is told for how long.
     """
     peak, last, heard_s = 0, "importing torch", time.monotonic()
+    phases: dict[str, str] = {}
     for line in _lines(worker.stdout, every_s=_BEAT_S):
         if line is None:
             stage.advance(0, note=f"{last}, silent for {time.monotonic() - heard_s:.0f} s")
@@ -116,17 +201,33 @@ def _follow(worker: subprocess.Popen[bytes], programs_dir: Path, stage: Stage) -
         if not line.startswith(b"{"):  # a library that prints to stdout
             continue
         event, heard_s = json.loads(line), time.monotonic()
-        if "stage" in event:
-            last = f"{event['job']}: {event['stage']}"
-            stage.advance(0, note=last)
+        if "folder" in event:
+            folder = programs_dir / event["folder"]
+            peak = max(peak, _result(folder, event["exit"]))
+            for name in SCRATCH:
+                (folder / name).unlink(missing_ok=True)
+            last = f"{folder.name}: done"
+            stage.advance(1, note=last)
             continue
-        folder = programs_dir / event["folder"]
-        peak = max(peak, _result(folder, event["exit"]))
-        for name in SCRATCH:
-            (folder / name).unlink(missing_ok=True)
-        last = f"{folder.name}: done"
-        stage.advance(1, note=last)
+        if "stage" in event:
+            phases[event["job"]] = event["stage"]
+        last = _note_of(event, phases)
+        stage.advance(0, note=last)
     return peak
+
+
+def _note_of(event: Mapping[str, Any], phases: Mapping[str, str]) -> str:
+    """What every running program does, for how long, and the memory it holds."""
+    if "note" in event:
+        return str(event["note"])
+    if "stage" in event:
+        return f"{event['job']}: {event['stage']}"
+    notes = [
+        f"{name}: {phases.get(name, 'starting')}, {elapsed_s:.0f} s, {held / 2**30:.2f} GiB"
+        for name, (elapsed_s, held) in event["running"].items()
+    ]
+    waiting = [f"{event['waiting']} waiting"] if event["waiting"] else []
+    return "; ".join([*notes, *waiting])
 
 
 def _lines(pipe: IO[bytes] | None, *, every_s: float) -> Iterator[bytes | None]:

@@ -45,7 +45,8 @@ def main() -> None:
         folder = Path(name)
         tp2 = make(folder / "tp2", tp=2, batch_size=2, prefill_buckets=(32, 128), verify=False)
         print(f"build at tp=2, 1 decode and 2 prefill programs: {tp2.elapsed_s:.1f} s")
-        print(f"  largest worker: {tp2.worker_peak_rss_bytes / 1e9:.2f} GB")
+        assert tp2.programs is not None
+        print(f"  largest worker: {tp2.programs.peak_rss_bytes / 1e9:.2f} GB")
         for dtype in ("f32", "bf16"):
             built = make(folder / dtype, dtype=dtype, prefill_buckets=(PROMPT,), verify=True)
             compare_steps(built.folder, dtype, rounds)

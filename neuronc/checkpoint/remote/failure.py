@@ -29,8 +29,10 @@ class NoSuchFileError(InputError):
 
 
 @contextmanager
-def reading_url(subject: object, url: Url) -> Iterator[None]:
+def reading_url(subject: object, url: Url, *, doing: str = "read") -> Iterator[None]:
     """Turn whatever a library raises while reading ``subject``, a file or folder of ``url``.
+
+    ``doing`` says in the message what could not be done, where it is not reading.
 
     Raises:
         NoSuchFileError: the place answers, and has no such file.
@@ -43,7 +45,7 @@ def reading_url(subject: object, url: Url) -> Iterator[None]:
     except NeuroncError:
         raise
     except Exception as error:  # noqa: BLE001  (every library below has errors of its own)
-        raise _system_failure(error, subject, url) or _failure(error, subject, url) from None
+        raise _system_failure(error, subject, url) or _failure(error, subject, url, doing) from None
 
 
 def _system_failure(error: Exception, subject: object, url: Url) -> NeuroncError | None:
@@ -56,10 +58,13 @@ def _system_failure(error: Exception, subject: object, url: Url) -> NeuroncError
     return None
 
 
-def _failure(error: Exception, subject: object, url: Url) -> InputError:
+def _failure(error: Exception, subject: object, url: Url, doing: str) -> InputError:
     """The error for what is wrong with the place."""
     status = _status(error)
-    message, hint = f"cannot read {subject}: {_reason(error, url)}", "check the URL and the network"
+    message, hint = (
+        f"cannot {doing} {subject}: {_reason(error, url)}",
+        "check the URL and the network",
+    )
     if _is_absence(error):
         return NoSuchFileError(f"there is no {subject} (404)", hint="check the URL's spelling")
     if status in _FORBIDDEN or any(isinstance(e, PermissionError) for e in _chain(error)):

@@ -18,8 +18,9 @@ class CompileOptions:
         lower_only: Stop before neuronx-cc: the result is a bundle.
         config_only: Take the checkpoint's config and nothing else; needs ``lower_only``.
         allow_env_flags: Let NEURON_CC_FLAGS take part: it is added to the arguments.
-        num_parallel: Compiles at once; None leaves it to cores and memory.
-        timeout_s: Wall time one compile may take.
+        num_parallel: Programs that are made at once; None leaves it to cores and memory.
+        timeout_s: Wall time one run of neuronx-cc may take.
+        frozen: Refuse to compile anything: all has to be in the store.
     """
 
     lower_only: bool = False
@@ -27,6 +28,7 @@ class CompileOptions:
     allow_env_flags: bool = False
     num_parallel: int | None = None
     timeout_s: float = 4 * 3600.0
+    frozen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompilerDouble:
     """A neuronx-cc on the PATH, and an empty cache."""
     double = CompilerDouble(tmp_path / "bin")
     monkeypatch.setenv("PATH", double.path)
-    monkeypatch.setenv("NEURONC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NEURONC_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("NEURON_CC_FLAGS", raising=False)
     return double
 

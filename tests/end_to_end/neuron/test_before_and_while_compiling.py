@@ -10,10 +10,12 @@ import pytest
 
 from neuronc.artifact.neffs import compile_bundle
 from neuronc.cli.app import main
+from neuronc.targets.neuron.compiler import programs
 from neuronc.targets.neuron.settings import CompileOptions
 from tests.broken_worker import break_legalising
 from tests.neuron_doubles import CompilerDouble
 
+PROGRAMS = ["prefill_8", "prefill_16", "decode_32", "decode_64"]
 _REFUSED_OPERATOR = """
     right = legalise.rewrite_operators
     def wrong(module, **how):
@@ -86,24 +88,37 @@ def test_working_compiler_is_told_with_seconds_and_memory(
     assert (1, "prefill_8: done") in told.notes
 
 
-def test_more_compiles_at_once_than_memory_allows_are_done_and_warned_of(
+def test_where_memory_is_for_one_compile_another_waits(
     tiny_bundle: Path,
     compiler: CompilerDouble,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import psutil
+    monkeypatch.setattr(programs, "available_memory_bytes", lambda: 9 * 2**30)  # one of 8 fits
+    compiler.tell(mode="slow", program="prefill_8")
+    told = _Notes()
+    options = CompileOptions(num_parallel=2)
+    compile_bundle(tiny_bundle, tmp_path / "art", options, progress=told)
+    notes = [note for _, note in told.notes]
+    assert "prefill_16: waits for memory" in notes
+    assert notes.index("prefill_8: done") < notes.index("prefill_16: done")
+    assert compiler.compiled()[0] == "prefill_8"
 
-    class Memory:
-        available = 20 * 2**30
 
-    monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    argv = ["compile", str(tiny_bundle), "--json"]
-    assert main([*argv, "-o", str(tmp_path / "three"), "--jobs", "3"]) == 0
-    told = "--jobs 3 may need 24 GiB (our guess of 8 GiB each); 20 GiB are free"
-    warnings = json.loads(capfd.readouterr().out)["warnings"]
-    assert told in warnings
-    assert main([*argv, "-o", str(tmp_path / "two"), "--jobs", "2"]) == 0
-    assert json.loads(capfd.readouterr().out)["warnings"] == [w for w in warnings if w != told]
-    assert sorted(compiler.compiled()) == ["decode_32", "decode_64", "prefill_16", "prefill_8"]
+def test_a_compile_gives_way_when_memory_is_short_and_is_done_alone(
+    tiny_bundle: Path,
+    compiler: CompilerDouble,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = iter([10**12])  # for the two that begin; then it is gone
+    monkeypatch.setattr(programs, "available_memory_bytes", lambda: next(left, 0))
+    compiler.tell(mode="slow")
+    told = _Notes()
+    options = CompileOptions(num_parallel=2)
+    compile_bundle(tiny_bundle, tmp_path / "art", options, progress=told)
+    notes = [note for _, note in told.notes]
+    gave_way = [note for note in notes if "gave way, and is compiled alone later" in note]
+    assert len(gave_way) == 1
+    assert sorted(set(compiler.compiled())) == sorted(PROGRAMS)
+    assert sum(amount for amount, _ in told.notes) == len(PROGRAMS)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from neuronc.artifact.manifest import read_manifest
-from neuronc.artifact.neffs import compile_bundle
+from neuronc.artifact import neffs
+from neuronc.artifact.manifest import Manifest, read_manifest
+from neuronc.cache.cache import open_cache
 from neuronc.errors import (
     CompilerError,
     DeadlineError,
@@ -25,6 +26,11 @@ from tests.neuron_doubles import CompilerDouble
 
 PROGRAMS = ["prefill_8", "prefill_16", "decode_32", "decode_64"]
 ONE_BY_ONE = CompileOptions(num_parallel=1)
+
+
+def compile_bundle(*args: Any, **fields: Any) -> Manifest:
+    """With the store that the fixture `compiler` names."""
+    return neffs.compile_bundle(*args, cache=open_cache(None), **fields)
 
 
 def record(artifact: Path, program: str) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def test_damaged_neff_in_the_cache_is_compiled_again(
     tiny_bundle: Path, compiler: CompilerDouble, tmp_path: Path
 ) -> None:
     compile_bundle(tiny_bundle, tmp_path / "one", ONE_BY_ONE)
-    kept = sorted((tmp_path / "cache" / "neff").rglob("program.neff"))
+    kept = sorted((tmp_path / "cache").rglob("program.neff"))
     assert len(kept) == len(PROGRAMS)
     kept[0].write_bytes(b"rotten")
     compile_bundle(tiny_bundle, tmp_path / "two", ONE_BY_ONE)

@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuronc.artifact.neffs import compile_bundle
+from neuronc.cache.cache import open_cache
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.paths import check_listed_paths
 from neuronc.errors import CompilerError, InputError, UsageError
-from neuronc.targets.neuron.compiler import store
 from neuronc.targets.neuron.settings import CompileOptions
 from tests.end_to_end.resign import copy_artifact, edit_manifest
 from tests.neuron_doubles import CompilerDouble
@@ -21,7 +20,7 @@ ONE_PROGRAM_FILES = ("program.neff", "neuronx-cc.json", "neuronx-cc.log")
 
 
 def compile_it(bundle: Path, out: Path) -> Any:
-    return compile_bundle(bundle, out, CompileOptions())
+    return compile_bundle(bundle, out, CompileOptions(), cache=open_cache(None))
 
 
 def add_file(bundle: Path, listed: str, text: str) -> None:
@@ -167,7 +166,7 @@ def test_results_that_lie_in_a_bundle_are_neither_used_nor_written_through(
 
 
 def entries(tmp_path: Path) -> list[Path]:
-    return sorted((tmp_path / "cache" / "neff").iterdir())
+    return sorted((tmp_path / "cache" / "v1" / "neff").glob("*/*"))
 
 
 @pytest.mark.parametrize("lost", ONE_PROGRAM_FILES)
@@ -201,30 +200,6 @@ def test_a_cached_neff_is_compared_with_the_manifest(
     with pytest.raises((CompilerError, InputError)):
         compile_it(bundle, tmp_path / "two")
     assert not (tmp_path / "two").exists()
-
-
-def test_builds_may_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEURONC_CACHE_DIR", str(tmp_path / "cache"))
-    made = tmp_path / "made"
-    made.mkdir()
-    (made / "program.neff").write_bytes(b"neff" * 50_000)
-    record = {"neff_sha256": sha256_file(made / "program.neff")}
-    (made / "neuronx-cc.json").write_text(json.dumps(record))
-    (made / "neuronx-cc.log").write_text("log")
-
-    def build(number: int) -> int:
-        place = tmp_path / f"place{number}"
-        place.mkdir()
-        taken = 0
-        for _ in range(100):
-            store.put("key", made)
-            taken += store.take("key", place)
-        return taken
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        assert list(pool.map(build, range(4))) == [100] * 4
-
-    assert [path.name for path in (tmp_path / "cache" / "neff").iterdir()] == ["key"]
 
 
 def test_ambient_flags_are_refused_for_a_bundle_too(

@@ -78,11 +78,11 @@ def test_a_child_that_left_the_compilers_group_is_ended(tmp_path: Path) -> None:
         pytest.fail("the child still runs")
 
 
-def test_a_death_by_any_signal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEURONC_CACHE_DIR", str(tmp_path / "cache"))
+def test_a_death_by_any_signal_is_told(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     run = CompilerRun(exit_code=-35, wall_s=1.0, peak_rss_bytes=0)
-    told = failure("decode_32", run, tmp_path / "work", ["neuronx-cc"], key="k", timeout_s=1)
+    kept = tmp_path / "kept"
+    told = failure("decode_32", run, tmp_path / "work", ["neuronx-cc"], keep=kept, timeout_s=1)
     assert "neuronx-cc died of signal 35" in told.message
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from neuronc.artifact.manifest import read_manifest
-from neuronc.artifact.neffs import compile_bundle
+from neuronc.artifact import neffs
+from neuronc.artifact.manifest import Manifest, read_manifest
 from neuronc.artifact.relink import relink
+from neuronc.cache.cache import open_cache
 from neuronc.cli.app import main
 from neuronc.lower.program_files import NEFF, NEURON_HLO
 from neuronc.pipeline import build, refit, verify
@@ -30,6 +31,11 @@ from tests.neuron_doubles import CompilerDouble, nrtpy_site
 from tests.tiny_models import make_checkpoint
 
 GREEDY = REQUESTS[:4]
+
+
+def compile_bundle(*args: Any, **fields: Any) -> Manifest:
+    """With the store that the fixture `compiler` names."""
+    return neffs.compile_bundle(*args, cache=open_cache(None), **fields)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def artifact(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("neffs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", CompilerDouble(folder / "bin").path)
-        patch.setenv("NEURONC_CACHE_DIR", str(folder / "cache"))
+        patch.setenv("NEURONC_CACHE", str(folder / "cache"))
         compile_bundle(bundle, folder / "art", CompileOptions())
         yield folder / "art"
 

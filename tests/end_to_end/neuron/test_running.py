@@ -41,7 +41,7 @@ def artifact(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("neffs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", CompilerDouble(folder / "bin").path)
-        patch.setenv("NEURONC_CACHE_DIR", str(folder / "cache"))
+        patch.setenv("NEURONC_CACHE", str(folder / "cache"))
         compile_bundle(tiny_bundle, folder / "art", CompileOptions())
         yield folder / "art"
 

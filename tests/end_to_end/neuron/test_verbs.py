@@ -1,7 +1,6 @@
 """doctor, inspect, and the early ends of builds for Neuron targets, as a user meets them."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from neuronc.cli.app import main
 from neuronc.errors import UsageError
 from neuronc.recipe import Recipe, load_recipe
 from neuronc.targets.neuron import doctor
-from neuronc.targets.neuron.compiler import programs, toolchain
+from neuronc.targets.neuron.compiler import toolchain
 from neuronc.targets.neuron.compiler.command import CompilerArgs, compiler_args
 from neuronc.targets.neuron.compiler.toolchain import Compiler
 from neuronc.targets.neuron.settings import CompileOptions, NeuronSettings
@@ -256,19 +255,6 @@ def test_neuron_section_of_a_manifest_is_checked(
     del whole["neuron"]
     path.write_text(json.dumps(whole))
     assert run(capfd, "inspect", str(copied))[0] == 3
-
-
-def test_jobs_are_bounded_by_memory_as_well_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil
-
-    class Memory:
-        available = 20 * 2**30
-
-    monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16))
-    assert [programs.default_jobs(n) for n in (1, 2, 8)] == [1, 2, 2]
-    Memory.available = 2**30
-    assert programs.default_jobs(8) == 1
 
 
 @pytest.mark.slow

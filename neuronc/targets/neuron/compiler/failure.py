@@ -11,7 +11,6 @@ from pathlib import Path
 from neuronc.errors import CompilerError, DeadlineError, HostMemoryError, NeuroncError
 from neuronc.targets.neuron.compiler.command import LOG_FILE
 from neuronc.targets.neuron.compiler.process import CONSOLE_LOG, CompilerRun
-from neuronc.targets.neuron.compiler.store import cache_folder
 from neuronc.targets.neuron.error_codes import codes_in, error_codes
 
 _TAIL_LINES = 12
@@ -39,13 +38,13 @@ def failure(
     folder: Path,
     argv: Sequence[str],
     *,
-    key: str,
+    keep: Path,
     timeout_s: float,
     bad_output: str = "",
 ) -> NeuroncError:
-    """The error that tells why ``argv`` failed in ``folder``, which is kept for repeating it."""
+    """The error that tells why ``argv`` failed in ``folder``, which moves to ``keep`` for repeating it."""
     log = read_log(folder)
-    kept = _keep(folder, key)
+    kept = _keep(folder, keep)
     repeat = f"to repeat: cd {shlex.quote(str(kept))} && {shlex.join(argv)}"
     if run.exit_code is None:
         message = (
@@ -116,9 +115,8 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\t" else "?" for sign in text)
 
 
-def _keep(folder: Path, key: str) -> Path:
+def _keep(folder: Path, kept: Path) -> Path:
     """Move the working folder to where the user can look at it; one per distinct compile."""
-    kept = cache_folder() / "failed" / key[:16]
     try:
         shutil.rmtree(kept, ignore_errors=True)
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
+
+from neuronc.lower.memory_gate import Signal
 
 CONSOLE_LOG = "console.txt"
 _POLL_S = 0.05
@@ -38,7 +39,7 @@ def run_compiler(
     *,
     env: dict[str, str],
     timeout_s: float,
-    stop: Event,
+    stop: Signal,
     on_beat: Callable[[float, int], None],
 ) -> CompilerRun:
     """Run ``argv`` in ``folder`` until it ends, ``timeout_s`` are over, or ``stop`` is set.

@@ -1,0 +1,1 @@
+"""What was compiled before, by what it was compiled from: one store for every verb."""

@@ -1,0 +1,29 @@
+"""Reports of verification to and from the store: only of what passed."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neuronc.cache.cache import Cache
+from neuronc.cache.entry import REPORT
+from neuronc.cache.key import Key
+
+
+def take_report(cache: Cache, key: Key) -> dict[str, Any] | None:
+    """The report of ``key``; None if there is none."""
+    with tempfile.TemporaryDirectory(prefix="neuronc-report-") as scratch:
+        if cache.take(key, Path(scratch)) is None:
+            return None
+        report: dict[str, Any] = json.loads(Path(scratch, REPORT).read_text(encoding="utf-8"))
+    return report if report.get("passed") is True else None
+
+
+def keep_report(cache: Cache, key: Key, report: Mapping[str, Any]) -> None:
+    """Keep ``report``, of a verification that passed."""
+    if report.get("passed") is not True:
+        return
+    with tempfile.TemporaryDirectory(prefix="neuronc-report-") as scratch:
+        Path(scratch, REPORT).write_text(json.dumps(report), encoding="utf-8")
+        cache.put(key, Path(scratch), [REPORT], {})
