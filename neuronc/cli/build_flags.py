@@ -36,6 +36,7 @@ from neuronc.cli.options import (
     positive_seconds,
 )
 from neuronc.cli.output import Report
+from neuronc.errors import UsageError
 
 _RECIPE = (
     "task", "tp", "batch_size", "max_length", "prefill_buckets", "decode_buckets", "buckets",
@@ -169,7 +170,11 @@ class BuildFlags:
         """The store: a ``Cache``, or None."""
         from neuronc.cache.cache import open_cache
 
-        return open_cache(self.cache)
+        cache = open_cache(self.cache)
+        if cache is None and self.frozen:
+            message = "--frozen takes everything from the cache, and there is none"
+            raise UsageError(message, hint="leave out --cache off, and see $NEURONC_CACHE")
+        return cache
 
     def given(self) -> list[str]:
         """The options that were given, as they are written."""
