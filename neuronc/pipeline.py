@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuronc.artifact.atomic import atomic_folder, check_output, require_apart
+from neuronc.artifact.checked import check_artifact_files
 from neuronc.artifact.contents import make_manifest
 from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
@@ -29,7 +30,6 @@ from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.split_manifest import (
     SPLIT_FILE,
     SplitManifest,
-    check_files,
     read_split_manifest,
 )
 from neuronc.preparation import (
@@ -180,7 +180,7 @@ def build_cached(
             progress=progress,
         )
     with progress.stage("checking the artifact that is there"):
-        check_files(out_dir, manifest.files)
+        check_artifact_files(out_dir, manifest, cache)
     return Built(
         folder=out_dir,
         manifest=manifest,

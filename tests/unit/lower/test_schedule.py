@@ -5,6 +5,8 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from neuronc.lower.admission import Admission
 from neuronc.lower.schedule import Schedule, Task
 
@@ -90,8 +92,8 @@ def test_the_youngest_gives_way_when_memory_is_short() -> None:
     assert notes == ["memory is short: b gave way, and is made alone later"]
 
 
-def test_a_failure_is_told_as_it_was() -> None:
+def test_a_failure_is_told_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     children = Children()
     failing = ["/bin/sh", "-c", "exit 3"]
-    children.start = lambda _: os.posix_spawn(failing[0], failing, {})  # type: ignore[method-assign]
+    monkeypatch.setattr(children, "start", lambda _: os.posix_spawn(failing[0], failing, {}))
     assert children.run("a") == [("a", 3)]
