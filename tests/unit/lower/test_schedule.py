@@ -50,7 +50,8 @@ class Children:
 
     @property
     def most_at_once(self) -> int:
-        return max(len(e["running"]) for e in self.events if isinstance(e.get("running"), dict))
+        told = [event.get("running") for event in self.events]
+        return max(len(running) for running in told if isinstance(running, dict))
 
 
 def test_two_at_once_in_order() -> None:
