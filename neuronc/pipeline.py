@@ -1,6 +1,7 @@
 """The stages in order: checkpoint, plan, split, trace, lower, compile, artifact, verify."""
 
 import os
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from neuronc.artifact.manifest import (
 )
 from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.refit import prepare_refit, put_refit
+from neuronc.artifact.reproducible import require_same
 from neuronc.artifact.reuse import describe_request, find_reusable
 from neuronc.artifact.weights import Source, open_source, put_weights
 from neuronc.cache.cache import Cache
@@ -50,7 +52,17 @@ from neuronc.verify.clone import needs_clone, require_clone_matches
 if TYPE_CHECKING:
     from neuronc.verify.bisect import LayerError
 
-__all__ = ["Built", "bisect", "build", "build_cached", "refit", "split", "unsplit", "verify"]
+__all__ = [
+    "Built",
+    "bisect",
+    "build",
+    "build_cached",
+    "check_reproducible",
+    "refit",
+    "split",
+    "unsplit",
+    "verify",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +136,7 @@ def build(
             cache=None if dump_ir else cache,  # what was not lowered now has nothing to dump
             frozen=options.frozen,
             num_parallel=options.num_parallel,
+            ray_address=options.ray_address,
             progress=progress,
         )
         weights = put_weights(source, folder / WEIGHTS_DIR, progress)
@@ -189,6 +202,27 @@ def build_cached(
         elapsed_s=time.perf_counter() - begin,
         reused=True,
     )
+
+
+def check_reproducible(
+    recipe: Recipe,
+    built: Built,
+    *,
+    options: CompileOptions = DEFAULT_OPTIONS,
+    progress: Progress = SILENT,
+) -> None:
+    """Build ``recipe`` once more, in another folder, without store or verification, and compare.
+
+    Raises:
+        VerificationError: the result differs from ``built``; says in which files.
+        NeuroncError: see `build`.
+    """
+    options = replace(options, frozen=False, ray_address=None)
+    with tempfile.TemporaryDirectory(prefix="neuronc-again-") as scratch:
+        again = build(
+            recipe, Path(scratch) / "again", verify=False, options=options, progress=progress
+        )
+    require_same(built.manifest, again.manifest)
 
 
 def refit(

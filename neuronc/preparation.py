@@ -31,7 +31,7 @@ def settings_for(recipe: Recipe, options: CompileOptions) -> NeuronSettings | No
         raise UsageError(message, hint="pass it to neuronc compile BUNDLE")
     if recipe.target != "cpu":
         return neuron_settings(recipe, options)
-    if replace(options, num_parallel=None, frozen=False) != DEFAULT_OPTIONS:
+    if replace(options, num_parallel=None, frozen=False, ray_address=None) != DEFAULT_OPTIONS:
         message = "--lower-only and the options of neuronx-cc are for Neuron targets"
         raise UsageError(message, hint="pass --target inf2, trn1, trn1n, trn2 or trn3")
     return None

@@ -31,6 +31,7 @@ def _run_jobs(
     cache: Cache | None = None,
     frozen: bool = False,
     num_parallel: int | None = None,
+    ray_address: str | None = None,
     progress: Progress = SILENT,
 ) -> Programs:
     for job in jobs:

@@ -136,13 +136,13 @@ class Manifest:
         """sha256 of what the artifact is; who asked, how a compile went and verification are not."""
         files = tuple(f for f in self.files if Path(f.path).name not in _DIARY)
         bare = replace(self, verification=None, request={}, files=files)
-        text = json.dumps(_to_dict(bare), sort_keys=True)
+        text = json.dumps(to_dict(bare), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write ``manifest.json``; a reader never sees half of it."""
-    text = json.dumps(_to_dict(manifest), indent=1) + "\n"
+    text = json.dumps(to_dict(manifest), indent=1) + "\n"
     part = folder / f"{MANIFEST_FILE}.part"
     part.write_text(text, encoding="utf-8")
     part.replace(folder / MANIFEST_FILE)
@@ -198,7 +198,8 @@ def _check_format(path: Path, found: object) -> None:
         raise InputError(message, hint="upgrade neuronc, or compile the artifact again")
 
 
-def _to_dict(manifest: Manifest) -> dict[str, Any]:
+def to_dict(manifest: Manifest) -> dict[str, Any]:
+    """What ``manifest.json`` holds."""
     return {
         "format": FORMAT,
         "model": dict(manifest.model),

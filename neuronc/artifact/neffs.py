@@ -73,6 +73,7 @@ def add_neffs(
         timeout_s=options.timeout_s,
         cache=cache,
         frozen=options.frozen,
+        ray_address=options.ray_address,
         progress=progress,
     )
     told = {"version": compiler.version, "stand_in": compiler.is_stand_in}

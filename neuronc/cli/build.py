@@ -1,5 +1,6 @@
 """neuronc build: split, compile and verify, from a recipe or straight from a checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,10 @@ def build(
         str | None,
         typer.Option("--checkpoint", metavar="CHECKPOINT", help="In place of the recipe's."),
     ] = None,
+    check_reproducible: Annotated[
+        bool,
+        typer.Option("--check-reproducible", help="Build twice; exit 6 if the results differ."),
+    ] = False,
     flags: BuildFlags,
 ) -> Report:
     """Make a verified artifact of a recipe or checkpoint.
@@ -52,7 +57,13 @@ def build(
         cache=flags.open_cache(),
         progress=make_progress(flags.quiet),
     )
-    return report_built("build", built)
+    if not check_reproducible:
+        return report_built("build", built)
+    pipeline.check_reproducible(
+        asked, built, options=flags.compile_options, progress=make_progress(flags.quiet)
+    )
+    report = report_built("build", built)
+    return replace(report, data={**report.data, "reproduced": True})
 
 
 def report_built(command: str, built: "Built") -> Report:

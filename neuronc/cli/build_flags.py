@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -101,6 +101,14 @@ CacheOption = Annotated[
         help="Where compiled programs are kept (default: $NEURONC_CACHE, else ~/.cache/neuronc).",
     ),
 ]
+ExecutorOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--executor", help="Where programs are compiled: here, or on a Ray cluster."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT|auto", help="Of the Ray cluster (default auto)."),
+]
 FrozenFlag = Annotated[
     bool, typer.Option("--frozen", help="Exit 10 rather than compile: all has to be in the cache.")
 ]
@@ -139,6 +147,8 @@ class BuildFlags:
     compile_timeout: TimeoutOption = None
     cache: CacheOption = None
     frozen: FrozenFlag = False
+    executor: ExecutorOption = "local"
+    address: AddressOption = None
     quiet: QuietFlag = False
     json_: JsonFlag = False
 
@@ -159,12 +169,22 @@ class BuildFlags:
             allow_env_flags=self.allow_env_flags,
             num_parallel=self.jobs,
             frozen=self.frozen,
+            ray_address=self._ray_address,
         )
         if self.compile_timeout is None:
             return options
         from dataclasses import replace
 
         return replace(options, timeout_s=self.compile_timeout)
+
+    @property
+    def _ray_address(self) -> str | None:
+        if self.executor == "ray":
+            return self.address or "auto"
+        if self.address is not None:
+            message = "--address is of a Ray cluster, and the executor is local"
+            raise UsageError(message, hint="pass --executor ray as well")
+        return None
 
     def open_cache(self) -> Any:
         """The store: a ``Cache``, or None."""
@@ -178,7 +198,9 @@ class BuildFlags:
 
     def given(self) -> list[str]:
         """The options that were given, as they are written."""
-        named = [f.name for f in fields(self) if getattr(self, f.name) not in (None, False, [])]
+        named = [
+            f.name for f in fields(self) if getattr(self, f.name) not in (None, False, [], "local")
+        ]
         if self.normalize is False:
             named.append("no_normalize")
         return [

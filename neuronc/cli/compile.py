@@ -25,7 +25,9 @@ _FOR_TRACING = (
     "--out", "--tp", "--batch-size", "--max-length", "--dtype", "--target", "--revision",
     "--cc-arg", "--overwrite", "--allow-env-flags",
 )  # fmt: skip
-_FOR_BUNDLES = ("--out", "--overwrite", "--jobs", "--compile-timeout", "--cache", "--frozen")
+_FOR_BUNDLES = (
+    "--out", "--overwrite", "--jobs", "--compile-timeout", "--cache", "--frozen", "--executor", "--address",
+)  # fmt: skip
 
 
 @takes_build_flags

@@ -17,6 +17,9 @@ from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 if TYPE_CHECKING:
     import numpy as np
 
+# Where our code lies and who called it is nothing of a program: its file would differ by machine.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+
 _program = jax.extend.core.Primitive("neuronc_program")
 _program.multiple_results = True
 
@@ -53,6 +56,8 @@ def as_jax_function(text: str, signature: ProgramSignature) -> Callable[..., tup
     def program(*inputs: Any) -> tuple[Any, ...]:
         return tuple(_program.bind(*inputs, text=text, outputs=signature.outputs))
 
+    # JAX writes a function's file into every executable; the module's name is the same everywhere.
+    program.__code__ = program.__code__.replace(co_filename=__name__)
     return program
 
 

@@ -2,7 +2,7 @@
 
 MLIR and XLA can abort the process they run in, so each program is made in a process of its own:
 the worker imports torch, transformers and jax once and forks a child per job (see
-`neuronc.lower.schedule`). A child's death is one line on the worker's stdout; `neuronc.lower.jobs`
+`neuronc.lower.schedule`). A child's death is one line on the worker's stdout; `neuronc.lower.follow_worker`
 turns it into an error with a name.
 
 Reproduce one failing program by hand: ``python -m neuronc.lower.worker JOB.json``.

@@ -19,6 +19,7 @@ from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import CompilerError, InputError, ToolchainError
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
 from neuronc.targets.cpu_merge import merge_inputs, merge_linears
+from neuronc.targets.cpu_payload import in_fixed_order
 from neuronc.targets.cpu_rewrites import rewrite_for_cpu
 from neuronc.trace.program_spec import MergedWeights, ProgramSignature, TensorSpec
 
@@ -59,7 +60,7 @@ def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> tuple[byt
             message, hint="pass --dump-ir DIR and report the lowered text"
         ) from error
     payload, _, _ = serialize_executable.serialize(compiled)
-    return bytes(payload), merged
+    return in_fixed_order(bytes(payload)), merged
 
 
 COMPILER_OPTIONS: dict[str, Any] = {

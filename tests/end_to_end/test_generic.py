@@ -93,7 +93,7 @@ def test_a_clone_that_differs_ends_the_build_before_anything_is_written(
 
 @pytest.mark.parametrize("how", [{}, {"lower_only": True, "config_only": True}])
 def test_a_family_that_transformers_describes_and_no_test_covers_is_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, bool]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "arcee", family="arcee")
     assert read_model_config(config_of(checkpoint), source="test").family.why_not == ""

@@ -21,6 +21,7 @@ class CompileOptions:
         num_parallel: Programs that are made at once; None leaves it to cores and memory.
         timeout_s: Wall time one run of neuronx-cc may take.
         frozen: Refuse to compile anything: all has to be in the store.
+        ray_address: Of a Ray cluster that compiles; None for this machine.
     """
 
     lower_only: bool = False
@@ -29,6 +30,7 @@ class CompileOptions:
     num_parallel: int | None = None
     timeout_s: float = 4 * 3600.0
     frozen: bool = False
+    ray_address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

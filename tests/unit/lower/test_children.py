@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from neuronc.lower import jobs
+from neuronc.lower import follow_worker
 from neuronc.lower.children import PARENT, num_threads, start_child
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from tests.tiny_families import TINY_FAMILIES
@@ -99,7 +99,7 @@ def test_how_long_a_worker_has_been_silent_is_told(
     )
     silent.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(silent))
-    monkeypatch.setattr(jobs, "_BEAT_S", 0.2)
+    monkeypatch.setattr(follow_worker, "_BEAT_S", 0.2)
     notes = Notes()
 
     run_jobs([ProgramJob(name="decode_32", tp=1)], tmp_path, progress=notes)

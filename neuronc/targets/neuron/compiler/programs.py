@@ -39,13 +39,14 @@ def compile_neffs(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     cache: Cache | None = None,
     frozen: bool = False,
+    ray_address: str | None = None,
     progress: Progress = SILENT,
 ) -> None:
     """Put ``program.neff``, ``neuronx-cc.json`` and ``neuronx-cc.log`` beside every job's HLO.
 
     The smallest come first, at most ``num_parallel`` (as many as cores) at once, and fewer where
     memory is short: see `MemoryGate`. A finished one is kept in ``cache`` at once, so it survives
-    another's failure.
+    another's failure. With ``ray_address`` they are compiled on that Ray cluster.
 
     Raises:
         FrozenError: ``frozen``, and ``cache`` lacks one.
@@ -73,7 +74,12 @@ def compile_neffs(
         needed = [one for one in compiles if not take_neff(one, context, stage)]
         if frozen and needed and cache is not None:
             raise frozen_error(cache, {one.jobs[0].name: one.key for one in needed})
-        _compile_all(needed, context, most, stage)
+        if ray_address is None:
+            _compile_all(needed, context, most, stage)
+    if needed and ray_address is not None:
+        from neuronc.cluster.programs import compile_neffs_on_cluster
+
+        compile_neffs_on_cluster(needed, context, ray_address, progress)
 
 
 def _compile_all(compiles: Sequence[Compile], context: Context, most: int, stage: Stage) -> None:

@@ -1,0 +1,1 @@
+"""The compile jobs of a build on a Ray cluster; programs travel through the store."""
