@@ -38,6 +38,7 @@ from neuronc.preparation import (
     settings_for,
 )
 from neuronc.progress import SILENT, Progress
+from neuronc.provenance.write import put_provenance
 from neuronc.recipe import Place, Recipe
 from neuronc.sizes import complete
 from neuronc.splitting import split, unsplit
@@ -124,6 +125,7 @@ def build(
                 raise error
         if settings is not None and settings.compiler is not None:
             manifest = add_neffs(folder, manifest, settings.compiler, options, progress=progress)
+        put_provenance(folder, recipe, source, progress=progress)
         return Built(
             folder=out_dir,
             manifest=manifest,
@@ -217,6 +219,7 @@ def refit(
             manifest, error = _record_verification(folder, found.source.checkpoint, progress)
             if error is not None:
                 raise error
+        put_provenance(folder, found.recipe, found.source, progress=progress)
         return Built(
             folder=out_dir,
             manifest=manifest,
