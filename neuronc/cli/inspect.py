@@ -35,7 +35,9 @@ def inspect(
     Only what describes it is read: no weights, nothing is loaded.
     """
     if provenance:
-        data, draw = _provenance(path)
+        from neuronc.cli.inspect_provenance import show_provenance
+
+        data, draw = show_provenance(path)
     elif path.is_dir():
         data, draw = _artifact(path)
     elif path.name.endswith(".neff"):
@@ -95,60 +97,6 @@ def _artifact(folder: Path) -> Found:
         draw_rows(console, ("folder", "MB"), rows)
 
     return data, draw
-
-
-def _provenance(folder: Path) -> Found:
-    from neuronc.artifact.manifest import read_manifest
-    from neuronc.provenance.consistent import find_differences, find_gaps, is_tool
-    from neuronc.provenance.names import BOM_FILE, ENVELOPE_FILE, PROVENANCE_FILE
-    from neuronc.provenance.read import definition_of, dependencies_of, read_statement
-
-    manifest, statement = read_manifest(folder), read_statement(folder)
-    if statement is None:
-        message = f"{folder} has no {PROVENANCE_FILE}: an older neuronc made it"
-        raise InputError(message, hint="build it again, and it gets one")
-    definition, found = definition_of(statement), dependencies_of(statement)
-    differences, gaps = find_differences(statement, manifest), find_gaps(statement)
-    whole: dict[str, Any] = next((d for d in found if d["name"] == "checkpoint"), {})
-    told = whole.get("annotations", {})
-    data: dict[str, object] = {
-        "kind": "provenance",
-        "artifact_digest": manifest.digest,
-        "differences": list(differences),
-        "gaps": list(gaps),
-        "has_bom": (folder / BOM_FILE).is_file(),
-        "has_signature": (folder / ENVELOPE_FILE).is_file(),
-        "statement": statement,
-    }
-    asked = definition["externalParameters"]
-    pairs = {
-        "artifact": manifest.digest,
-        "asked for": ", ".join(f"{k} {v}" for k, v in asked.items() if v not in (None, [], False)),
-        "license": str(told.get("license") or "unknown: the checkpoint does not say"),
-        "base model": ", ".join(told.get("base_models", [])) or "unknown",
-        "tools": ", ".join(str(d.get("uri", d["name"])) for d in found if is_tool(d)),
-        "builder": str(statement["predicate"]["runDetails"]["builder"].get("version")),
-        "fits the manifest": "; ".join(differences) or "yes",
-        "complete": "; ".join(gaps) or "yes",
-        "signature": "there; neuronc check --require-signature"
-        if data["has_signature"]
-        else "none",
-    }
-    inputs = [(str(d["name"]), *_identity(d)) for d in found if not is_tool(d)]
-
-    def draw(console: Any) -> None:
-        from neuronc.cli.tables import draw_pairs, draw_table
-
-        draw_pairs(console, pairs)
-        draw_table(console, ("input", "digest or place", "bytes"), inputs)
-
-    return data, draw
-
-
-def _identity(found: dict[str, Any]) -> tuple[str, str]:
-    digest = [f"{kind}:{value}" for kind, value in found.get("digest", {}).items()]
-    size = found.get("annotations", {}).get("size_bytes")
-    return " ".join(digest) or str(found.get("uri", "")), "" if size is None else str(size)
 
 
 def _neff(path: Path) -> Found:
