@@ -41,7 +41,7 @@ def put_provenance(
     inputs = list(describe_inputs(recipe, source, progress=progress))
     if isinstance(before := manifest.request.get("refit_of"), str):
         inputs.append(describe_artifact("programs", before))
-    _write(folder, manifest, inputs)
+    write_documents(folder, manifest, inputs)
 
 
 def carry_provenance(
@@ -68,7 +68,7 @@ def carry_provenance(
         split = describe_split(weights, read_split_manifest(weights))
         inputs = [*(found for found in kept if found["name"] != "checkpoint"), *split]
     inputs.append(describe_artifact("bundle" if old.is_bundle else "artifact", old.digest))
-    _write(folder, manifest, inputs)
+    write_documents(folder, manifest, inputs)
     return manifest
 
 
@@ -82,7 +82,8 @@ def _inputs_of(folder: Path, manifest: Manifest) -> list[Descriptor]:
     return [found for found in dependencies_of(statement) if not is_tool(found)]
 
 
-def _write(folder: Path, manifest: Manifest, inputs: Sequence[Descriptor]) -> None:
+def write_documents(folder: Path, manifest: Manifest, inputs: Sequence[Descriptor]) -> None:
+    """Write BOM and statement into ``folder``; the same arguments give the same bytes."""
     bom = to_bytes(make_bom(manifest, inputs), subject=str(folder / BOM_FILE))
     digest = sha256(bom).hexdigest()
     statement = make_statement(manifest, inputs, bom_sha256=digest)
