@@ -108,9 +108,9 @@ def test_keys_of_another_kind_are_named(tmp_path: Path) -> None:
     (tmp_path / "rsa").write_bytes(pem)
     told = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "rsa.pub").write_bytes(told)
-    with pytest.raises(InputError, match="RSA.*expected an ed25519 private key"):
+    with pytest.raises(InputError, match=r"RSA.*expected an ed25519 private key"):
         read_private_key(tmp_path / "rsa")
-    with pytest.raises(InputError, match="RSA.*expected an ed25519 public key"):
+    with pytest.raises(InputError, match=r"RSA.*expected an ed25519 public key"):
         read_public_key(tmp_path / "rsa.pub")
 
 

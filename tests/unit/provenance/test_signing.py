@@ -86,7 +86,7 @@ def test_two_keys_may_sign(signed: Path, keys: Path) -> None:
 
 
 def test_another_key_is_told_with_both_ids(signed: Path, keys: Path) -> None:
-    with pytest.raises(InputError, match="expected a signature of key .*theirs.pub.*; found '"):
+    with pytest.raises(InputError, match=r"expected a signature of key .*theirs.pub.*; found '"):
         require_signature(signed, keys / "theirs.pub")
 
 

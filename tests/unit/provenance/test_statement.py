@@ -15,6 +15,7 @@ from neuronc.provenance.names import BESIDE_MANIFEST, BOM_FILE, PROVENANCE_FILE
 from neuronc.provenance.read import definition_of, dependencies_of, read_statement
 from neuronc.provenance.statement import make_statement, to_bytes
 from neuronc.provenance.write import carry_provenance, write_documents
+from tests.unit.artifact.test_diff import write_split
 from tests.unit.provenance.small import INPUTS, REQUEST, make_small
 
 ELSEWHERE = {**REQUEST, "checkpoint": "/mnt/x", "adapter": "polite", "checkpoint_files": "6" * 64}
@@ -152,3 +153,17 @@ def test_a_refit_says_whose_programs_it_has(tmp_path: Path) -> None:
     manifest: Manifest = make_small(tmp_path, request={**REQUEST, "refit_of": "4" * 64})
     assert "refit_of" not in definition_of(statement_of(tmp_path))["externalParameters"]
     assert not find_differences(statement_of(tmp_path), manifest)
+
+
+def test_a_bundle_with_the_weights_of_a_split_names_that_split(tmp_path: Path) -> None:
+    old, new, split = (tmp_path / name for name in ("old", "new", "split"))
+    make_small(old)
+    split.mkdir()
+    write_split(split / "split.json", {"a": "1"}, {"source": "y"})
+    carry_provenance(old, new, make_small(new), weights=split)
+    found = {entry["name"]: entry for entry in dependencies_of(statement_of(new))}
+    assert found["checkpoint"]["annotations"]["source"] == "y"
+    assert found["checkpoint"]["annotations"]["license"] is None
+    assert found["checkpoint/rank-0.safetensors"]["digest"] == {"sha256": "0" * 64}
+    assert "checkpoint/split.json" in found
+    assert "checkpoint/model.safetensors" not in found
