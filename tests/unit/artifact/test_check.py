@@ -14,7 +14,7 @@ from neuronc.artifact.check import Answer, check_artifact, failure
 from neuronc.artifact.contents import digest_files
 from neuronc.artifact.manifest import read_manifest, write_manifest
 from neuronc.provenance.keys import new_key
-from neuronc.provenance.names import ENVELOPE_FILE, PROVENANCE_FILE
+from neuronc.provenance.names import BOM_FILE, ENVELOPE_FILE, PROVENANCE_FILE
 from neuronc.provenance.signing import sign_artifact
 from neuronc.provenance.write import write_documents
 from neuronc.targets.host import describe_host
@@ -76,6 +76,10 @@ def break_envelope(folder: Path) -> None:
     (folder / ENVELOPE_FILE).write_text("{}")
 
 
+def swap_bom(folder: Path) -> None:
+    (folder / BOM_FILE).write_text("{}")
+
+
 @pytest.mark.parametrize(
     ("harm", "question", "told"),
     [
@@ -83,6 +87,7 @@ def break_envelope(folder: Path) -> None:
         (lose_file, "every file", "is missing"),
         (swap_statement, "provenance", "does not fit"),
         (break_statement, "provenance", "_type"),
+        (swap_bom, "provenance", "bom.cdx.json: expected sha256"),
         (break_envelope, "signed", "is no DSSE envelope"),
     ],
 )

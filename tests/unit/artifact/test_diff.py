@@ -223,3 +223,13 @@ def test_what_is_read_is_compared_with_its_digest_first(tmp_path: Path, name: st
     (folder / name).write_bytes((folder / name).read_bytes() + b" ")
     with pytest.raises(InputError, match="expected"):
         open_side(folder)
+
+
+def test_other_scales_are_other_values(tmp_path: Path) -> None:
+    entry = {"role": "replicate", "shape": [2, 2], "dim": None, "ranks": [], "xxh3_128": "1"}
+    splits = [
+        {"quantize": "int8", "tensors": {"a": {**entry, "channel_dim": 0, "scale_xxh3_128": scale}}}
+        for scale in ("8", "9")
+    ]
+    a, b = (make(tmp_path / n, split=s) for n, s in zip("ab", splits, strict=True))
+    assert weights_of(a, b).changed == ("a",)

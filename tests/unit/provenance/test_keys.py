@@ -1,5 +1,6 @@
 """Key files: private to their owner, never overwritten, and refused where they are something else."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
         new_key(tmp_path / "k")
     assert [path.name for path in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "precious"
+
+
+def test_a_file_that_comes_up_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "k").write_text("precious")
+    monkeypatch.setattr(os.path, "lexists", lambda _path: False)
+    with pytest.raises(UsageError, match="never overwritten"):
+        new_key(tmp_path / "k")
+    assert (tmp_path / "k").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["k"]
 
 
 def test_no_folder_is_a_users_mistake(tmp_path: Path) -> None:

@@ -77,6 +77,28 @@ def test_what_readers_would_read_differently_is_refused(
         read_statement(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"digest": {"sha256": 3}},
+        {"digest": []},
+        {"uri": ["pkg:pypi/x"]},
+        {"annotations": {"license": ["mit"]}},
+        {"annotations": {"base_models": "org/base"}},
+        {"annotations": {"base_models": [1]}},
+        {"name": None},
+    ],
+)
+def test_descriptors_of_wrong_types_are_refused(tmp_path: Path, harm: dict[str, Any]) -> None:
+    make_small(tmp_path)
+    path = tmp_path / PROVENANCE_FILE
+    found = json.loads(path.read_text())
+    found["predicate"]["buildDefinition"]["resolvedDependencies"][0].update(harm)
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match="expected a list of descriptors"):
+        read_statement(tmp_path)
+
+
 def test_a_huge_statement_is_refused_without_reading_it_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
