@@ -142,7 +142,7 @@ def _relinking(folder: Path, manifest: Manifest) -> Answer:
 def _runs_on_neuron(manifest: Manifest) -> Answer:
     from neuronc.targets.neuron.doctor import check_runtime, num_cores
 
-    question = f"runs on a {manifest.target} device here"
+    question = f"runs on {manifest.target} here"
     if len(_listed(manifest, NEFF)) < len(manifest.programs):
         detail = "it is a bundle: its programs are not compiled yet"
         return _cannot(question, detail, "neuronc compile BUNDLE -o DIR, where neuronx-cc is")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neuronc import __version__
-from neuronc.artifact.manifest import Manifest
+from neuronc.artifact.manifest import Manifest, is_diary
 from neuronc.provenance.inputs import CHECKPOINT, Descriptor, describe_python, describe_tools
 from neuronc.provenance.model_card import UNKNOWN
 
@@ -60,7 +60,8 @@ def make_bom(manifest: Manifest, inputs: Sequence[Descriptor]) -> dict[str, Any]
 
 
 def _artifact(manifest: Manifest) -> Component:
-    files = [_file("artifact", file.path, file.sha256) for file in manifest.files]
+    kept = [file for file in manifest.files if not is_diary(file.path)]
+    files = [_file("artifact", file.path, file.sha256) for file in kept]
     properties = {
         "artifact_digest": manifest.digest,
         "target": manifest.target,

@@ -46,8 +46,8 @@ def describe_inputs(
 ) -> tuple[Descriptor, ...]:
     """The checkpoint, every file of it that takes part, and the adapter.
 
-    Local files are read once more, for their sha256; files behind a URL are named by their version
-    there. A split folder's digests are known already.
+    Local files are read once more, for their sha256; weights that are read by ranges from a URL are
+    named by their version there. A split folder's digests are known already.
 
     Raises:
         InputError: a file cannot be read.
@@ -155,7 +155,9 @@ def _remote_files(path: Path, names: Sequence[str]) -> list[Descriptor]:
     files = []
     for file in mirror.seen:
         if file.name in names:
-            found = _file(file.name, file.size_bytes, {})
+            copy = mirror.folder / file.name
+            digest = {"sha256": sha256_file(copy)} if copy.is_file() else {}
+            found = _file(file.name, file.size_bytes, digest)
             found["annotations"]["version"] = " ".join(file.version)
             files.append({**found, "uri": str(file)})
     return sorted(files, key=lambda file: str(file["name"]))

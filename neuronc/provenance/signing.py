@@ -89,6 +89,9 @@ def require_signature(
 ) -> Signed:
     """Check that ``public_key`` signed what lies in ``folder``, to the last byte; loads nothing.
 
+    Whoever opens the folder afterwards compares it with its manifest again, but not with the
+    signature: it must not be open to writers that are not trusted.
+
     Args:
         folder: The artifact.
         public_key: PEM file.

@@ -25,7 +25,7 @@ def fill(folder: Path, names: Iterable[str]) -> Path:
 
 
 def source(name: str = "x") -> Source:
-    return cast("Source", Source(name=name, config=cast("Any", None), tp=1, dtype="f32"))
+    return Source(name=name, config=cast("Any", None), tp=1, dtype="f32")
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,19 @@ def test_tools_are_package_urls_and_aws_packages_say_where_they_come_from() -> N
     assert uris[:2] == ["pkg:pypi/jaxlib@0.9", "pkg:pypi/torch@2.13.0"]
     assert uris[2].startswith("pkg:pypi/neuronx-cc@2.27.5334.0%2Bf702b353?repository_url=https%3A")
     assert len(uris) == 3
+
+
+def test_behind_a_url_copies_have_digests_and_the_rest_a_version() -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").pipe(
+        {f"/provenance/{n}": n.encode() for n in ("config.json", MODEL)}
+    )
+    found = describe_inputs(Recipe(checkpoint="memory://provenance"), source("memory://x"))
+    told = {entry["name"]: entry for entry in found}
+    assert told["checkpoint"]["uri"] == "memory://x"
+    config, weights = told["checkpoint/config.json"], told[f"checkpoint/{MODEL}"]
+    assert config["digest"] == {"sha256": hashlib.sha256(b"config.json").hexdigest()}
+    assert "digest" not in weights
+    assert weights["annotations"]["version"]
+    assert weights["uri"].endswith(MODEL)

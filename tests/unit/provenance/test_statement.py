@@ -37,6 +37,18 @@ def test_same_inputs_at_another_place_give_the_same_bytes(tmp_path: Path) -> Non
         assert str(tmp_path).encode() not in one
 
 
+def test_how_long_a_compile_took_is_in_none_of_it(tmp_path: Path) -> None:
+    written = []
+    for place, log in (("one", "took 3 s"), ("two", "took 4 s")):
+        make_small(tmp_path / place)
+        (tmp_path / place / "programs/prefill_8/neuronx-cc.log").write_text(log)
+        manifest = read_manifest(tmp_path / place)
+        manifest = replace(manifest, files=digest_files(tmp_path / place))
+        write_documents(tmp_path / place, manifest, INPUTS)
+        written += [(tmp_path / place / name).read_bytes() for name in (PROVENANCE_FILE, BOM_FILE)]
+    assert written[:2] == written[2:]
+
+
 def test_it_is_a_statement_with_slsa_provenance(tmp_path: Path) -> None:
     manifest = make_small(tmp_path)
     found = statement_of(tmp_path)
