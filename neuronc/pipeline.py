@@ -43,6 +43,7 @@ from neuronc.preparation import (
     settings_for,
 )
 from neuronc.progress import SILENT, Progress
+from neuronc.provenance.write import put_provenance
 from neuronc.recipe import Place, Recipe
 from neuronc.sizes import complete
 from neuronc.splitting import split, unsplit
@@ -151,6 +152,7 @@ def build(
             manifest = add_neffs(
                 folder, manifest, settings.compiler, options, cache=cache, progress=progress
             )
+        put_provenance(folder, recipe, source, progress=progress)
         return Built(
             folder=out_dir,
             manifest=manifest,
@@ -267,6 +269,7 @@ def refit(
             manifest, error = _record_verification(folder, found.source.checkpoint, progress)
             if error is not None:
                 raise error
+        put_provenance(folder, found.recipe, found.source, progress=progress)
         return Built(
             folder=out_dir,
             manifest=manifest,

@@ -18,6 +18,7 @@ from neuronc.checkpoint.digest import FileDigest, sha256_file
 from neuronc.checkpoint.folder import read_config
 from neuronc.lower.program_files import SIGNATURE
 from neuronc.parallel.split_manifest import SplitManifest
+from neuronc.provenance.names import BESIDE_MANIFEST
 from neuronc.recipe import Recipe
 from neuronc.targets.host import describe_host
 from neuronc.tools import tool_versions
@@ -62,7 +63,9 @@ def make_manifest(
 
 
 def digest_files(folder: Path, *, known: Mapping[str, str] | None = None) -> tuple[FileDigest, ...]:
-    """Size and sha256 of every file below ``folder`` but the manifest, sorted by path.
+    """Size and sha256 of every file below ``folder``, sorted by path.
+
+    The manifest, and what lies beside it to describe the artifact, are none of its files.
 
     Args:
         folder: The artifact.
@@ -72,6 +75,8 @@ def digest_files(folder: Path, *, known: Mapping[str, str] | None = None) -> tup
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_FILE):
         name = path.relative_to(folder).as_posix()
+        if name in BESIDE_MANIFEST:
+            continue
         sha256 = taken.get(name) or sha256_file(path)
         found.append(FileDigest(path=name, size_bytes=path.stat().st_size, sha256=sha256))
     return tuple(found)

@@ -134,10 +134,16 @@ class Manifest:
     @property
     def digest(self) -> str:
         """sha256 of what the artifact is; who asked, how a compile went and verification are not."""
-        files = tuple(f for f in self.files if Path(f.path).name not in _DIARY)
-        bare = replace(self, verification=None, request={}, files=files)
+        files = tuple(f for f in self.files if not is_diary(f.path))
+        neuron = None if self.neuron is None else {**self.neuron, "hardware": None}
+        bare = replace(self, verification=None, request={}, files=files, neuron=neuron)
         text = json.dumps(to_dict(bare), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_diary(path: str) -> bool:
+    """Whether a file of an artifact tells how a compile went, and is no part of the result."""
+    return Path(path).name in _DIARY
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

@@ -29,6 +29,7 @@ from neuronc.parallel.split_manifest import (
     read_split_manifest,
 )
 from neuronc.progress import SILENT, Progress
+from neuronc.provenance.write import carry_provenance
 from neuronc.targets.neuron.compiler.command import (
     CompilerArgs,
     command_line,
@@ -170,7 +171,8 @@ def compile_bundle(
         link_files(bundle, folder, _kept_of_bundle(bundle, manifest))
         if weights is not None:
             manifest = _put_weights(weights, folder / WEIGHTS_DIR, manifest)
-        return add_neffs(folder, manifest, compiler, options, cache=cache, progress=progress)
+        manifest = add_neffs(folder, manifest, compiler, options, cache=cache, progress=progress)
+        return carry_provenance(bundle, folder, manifest, weights=weights)
 
 
 def _kept_of_bundle(bundle: Path, manifest: Manifest) -> list[str]:

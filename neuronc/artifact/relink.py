@@ -11,6 +11,7 @@ from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.lower.program_files import EXECUTABLE
 from neuronc.parallel.split_manifest import check_files
 from neuronc.progress import SILENT, Progress
+from neuronc.provenance.write import carry_provenance
 from neuronc.targets.host import describe_host
 from neuronc.trace.program_spec import signature_to_dict
 
@@ -45,4 +46,5 @@ def relink(folder: Path, *, progress: Progress = SILENT) -> Manifest:
             verification=None,
         )
         write_manifest(fresh, staging)
+        carry_provenance(folder, staging, fresh)
     return fresh

@@ -6,7 +6,7 @@ from pathlib import Path
 from neuronc.checkpoint.folder import COMPANIONS
 from neuronc.errors import InputError, NeuroncError, PlanError
 
-_METADATA = ("*.json", *(name for name in COMPANIONS if not name.endswith(".json")))
+_METADATA = ("*.json", "README.md", *(name for name in COMPANIONS if not name.endswith(".json")))
 _SAFETENSORS = ("model.safetensors", "model-*.safetensors")
 _TORCH = ("pytorch_model.bin", "pytorch_model-*.bin")
 _SUBFOLDERS = ("*/*",)  # a pattern's * also matches slashes

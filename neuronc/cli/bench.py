@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neuronc.cli import bench_options as flags
-from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
+from neuronc.cli.options import (
+    JsonFlag,
+    OnOption,
+    QuietFlag,
+    RankProcessesFlag,
+    RequireSignatureOption,
+)
 from neuronc.cli.output import Report
 from neuronc.errors import BenchmarkError, NeuroncError, NoisyMachineError, UsageError
 
@@ -55,6 +61,7 @@ def bench(
     save_steps: flags.SaveStepsOption = None,
     save_workload: flags.SaveWorkloadOption = None,
     on: OnOption = None,
+    require_signature: RequireSignatureOption = None,
     rank_processes: RankProcessesFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
@@ -66,9 +73,11 @@ def bench(
     from neuronc.artifact.manifest import read_manifest
     from neuronc.bench.outputs.save import Files
     from neuronc.cli.progress import make_progress
+    from neuronc.provenance.signing import require_signatures
     from neuronc.runtime.session import Session
 
     manifest, progress = read_manifest(artifact), make_progress(quiet)
+    require_signatures((artifact,), require_signature, progress=progress)
     paths = {
         "output": output,
         "html": html,

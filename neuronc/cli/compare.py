@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neuronc.cli import bench_options as flags
-from neuronc.cli.options import JsonFlag, OnOption, QuietFlag
+from neuronc.cli.options import (
+    JsonFlag,
+    OnOption,
+    QuietFlag,
+    RequireSignatureOption,
+)
 from neuronc.cli.output import Report
 from neuronc.errors import InconclusiveError, NeuroncError, RegressionError, UsageError
 
@@ -67,6 +72,7 @@ def compare(
     requests: flags.RequestsOption = None,
     repeats: flags.RepeatsOption = None,
     on: OnOption = None,
+    require_signature: RequireSignatureOption = None,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
@@ -82,11 +88,13 @@ def compare(
     from neuronc.bench.compare.rules import DEFAULT_RULES, parse_mode, parse_rules
     from neuronc.bench.outputs.save import Files, require_writable, save_page
     from neuronc.cli.progress import make_progress
+    from neuronc.provenance.signing import require_signatures
 
     if junit is not None:
         require_writable("junit", junit)
     if html is not None:
         Files(html=html).check()
+    require_signatures((a, b), require_signature, progress=make_progress(quiet))
     rules = parse_rules(DEFAULT_RULES if fail_on is None else fail_on)
     wanted = None if mode is None else parse_mode(mode, "--mode")
     asked = {

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
+from neuronc.cli.options import (
+    JsonFlag,
+    OnOption,
+    QuietFlag,
+    RankProcessesFlag,
+    RequireSignatureOption,
+)
 from neuronc.cli.output import Report
 from neuronc.errors import InputError, UsageError
 
@@ -38,6 +44,7 @@ def embed(
         bool, typer.Option("--truncate", help="Cut texts beyond the artifact's max length.")
     ] = False,
     on: OnOption = None,
+    require_signature: RequireSignatureOption = None,
     rank_processes: RankProcessesFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
@@ -47,6 +54,7 @@ def embed(
     Prints how similar the texts are; the embeddings themselves go to --out, or into --json.
     """
     from neuronc.cli.progress import make_progress
+    from neuronc.provenance.signing import require_signatures
     from neuronc.runtime.embedder import embed_texts
     from neuronc.runtime.session import Session
 
@@ -61,6 +69,7 @@ def embed(
         message = f"there is no folder {out.parent} for --out"
         raise UsageError(message, hint="make it first, or choose another")
     progress = make_progress(quiet)
+    require_signatures((artifact,), require_signature, progress=progress)
     opened = Session.open(
         artifact, on=on or "target", rank_processes=rank_processes, progress=progress
     )

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronc.cli.options import JsonFlag, OnOption, QuietFlag, RankProcessesFlag
+from neuronc.cli.options import (
+    JsonFlag,
+    OnOption,
+    QuietFlag,
+    RankProcessesFlag,
+    RequireSignatureOption,
+)
 from neuronc.cli.output import Report
 from neuronc.errors import UsageError
 
@@ -37,6 +43,7 @@ def generate(
     top_p: Annotated[float, typer.Option("--top-p")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N")] = 0,
     on: OnOption = None,
+    require_signature: RequireSignatureOption = None,
     rank_processes: RankProcessesFlag = False,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
@@ -46,6 +53,7 @@ def generate(
     Several prompts share its slots.
     """
     from neuronc.cli.progress import make_progress
+    from neuronc.provenance.signing import require_signatures
     from neuronc.runtime.request import SamplingParams
     from neuronc.runtime.session import Session
 
@@ -54,6 +62,7 @@ def generate(
         raise UsageError(message, hint='pass --prompt "What is the capital of France?"')
     sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     progress = make_progress(quiet)
+    require_signatures((artifact,), require_signature, progress=progress)
     opened = Session.open(
         artifact, on=on or "target", rank_processes=rank_processes, progress=progress
     )

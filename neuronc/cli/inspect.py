@@ -13,7 +13,7 @@ from neuronc.cli.output import Report
 from neuronc.errors import InputError
 
 EXAMPLES = (
-    "neuronc inspect artifact",
+    "neuronc inspect artifact --provenance",
     "neuronc inspect artifact/programs/decode_512/neuron.hlo.pb",
 )
 _SHOWN = 8
@@ -24,6 +24,9 @@ Found = tuple[dict[str, object], Callable[[Any], None]]
 def inspect(
     path: Annotated[Path, typer.Argument(help="An artifact, a .neff or a .hlo.pb file.")],
     *,
+    provenance: Annotated[
+        bool, typer.Option("--provenance", help="Show what an artifact was made of, and with what.")
+    ] = False,
     _quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
@@ -31,7 +34,11 @@ def inspect(
 
     Only what describes it is read: no weights, nothing is loaded.
     """
-    if path.is_dir():
+    if provenance:
+        from neuronc.cli.inspect_provenance import show_provenance
+
+        data, draw = show_provenance(path)
+    elif path.is_dir():
         data, draw = _artifact(path)
     elif path.name.endswith(".neff"):
         data, draw = _neff(path)

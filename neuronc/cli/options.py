@@ -180,6 +180,14 @@ TopKCallFlag = Annotated[
         "--top-k-call", help="Let neuronx-cc take its own top-k, whose numbers are not verified."
     ),
 ]
+RequireSignatureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="PUBKEY",
+        help="Load nothing unless this ed25519 key (PEM) signed it; see neuronc sign.",
+    ),
+]
 MaxFileSizeOption = Annotated[
     ByteSize | None,
     typer.Option(

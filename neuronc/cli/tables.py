@@ -26,3 +26,15 @@ def draw_rows(console: Any, header: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def draw_table(console: Any, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of words; long ones go on in the next line."""
+    from rich.table import Table
+
+    table = Table()
+    for title in header:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronc.cli.options import JsonFlag, OnOption, QuietFlag
+from neuronc.cli.options import (
+    JsonFlag,
+    OnOption,
+    QuietFlag,
+    RequireSignatureOption,
+)
 from neuronc.cli.output import Report
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ def verify(
         typer.Option("--bisect", help="Compare every layer's output as well: where does it begin?"),
     ] = False,
     on: OnOption = None,
+    require_signature: RequireSignatureOption = None,
     quiet: QuietFlag = False,
     _json: JsonFlag = False,
 ) -> Report:
@@ -45,8 +51,10 @@ def verify(
     """
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
+    from neuronc.provenance.signing import require_signatures
 
     progress = make_progress(quiet)
+    require_signatures((artifact,), require_signature, progress=progress)
     manifest, error = pipeline.verify(artifact, checkpoint, on=on or "cpu", progress=progress)
     found = manifest.verification or {}
     layers = pipeline.bisect(artifact, checkpoint, progress=progress) if bisect else []

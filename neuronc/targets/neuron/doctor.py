@@ -56,6 +56,11 @@ def check_machine() -> tuple[Check, ...]:
     )
 
 
+def check_runtime() -> tuple[Check, ...]:
+    """What running NEFFs takes: nrtpy, libnrt, devices. Starts nothing but neuron-ls."""
+    return (_package("nrtpy"), _library(), _devices())
+
+
 def abilities(checks: tuple[Check, ...]) -> dict[str, bool]:
     """What neuronc can do here."""
     ok = {check.name: check.ok for check in checks}
@@ -103,12 +108,12 @@ def _devices() -> Check:
     if not devices:
         hint = "devices are on inf2 and trn instances, with the aws-neuronx-dkms driver"
         return Check(name="Neuron devices", ok=False, found="none", hint=hint)
-    cores = _num_cores()
+    cores = num_cores()
     told = "neuron-ls does not say how many cores" if cores is None else f"{cores} cores"
     return Check(name="Neuron devices", ok=True, found=f"{len(devices)}, {told}")
 
 
-def _num_cores() -> int | None:
+def num_cores() -> int | None:
     """Cores over all devices, as AWS's neuron-ls counts them."""
     tool = shutil.which(_LS[0])
     if tool is None:

@@ -88,11 +88,11 @@ def test_a_config_is_downloaded_without_weights(hub: HubDouble) -> None:
 def test_only_the_files_that_are_read_are_downloaded(hub: HubDouble) -> None:
     needed = {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "merges.txt",
-        "chat_template.jinja",
+        "chat_template.jinja", "README.md",
     }  # fmt: skip
     unneeded = {
         "pytorch_model.bin", "consolidated.safetensors", "onnx/model.onnx", "modeling_x.py",
-        "onnx/config.json", "README.md", "flax_model.msgpack",
+        "onnx/config.json", "flax_model.msgpack",
     }  # fmt: skip
     hub.files = dict.fromkeys(needed | unneeded, b"x")
     resolve_source("org/name")

@@ -1,0 +1,1 @@
+"""Where an artifact comes from: an in-toto statement, a CycloneDX BOM, and their signature."""
