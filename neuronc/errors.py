@@ -85,6 +85,13 @@ class RegressionError(NeuroncError):
     kind = "regression"
 
 
+class PartialError(NeuroncError):
+    """Of several builds some failed; the others are there."""
+
+    exit_code = 12
+    kind = "partial"
+
+
 class InconclusiveError(NeuroncError):
     """A comparison of two benchmarks whose repeats are too few, or too far apart, to tell."""
 
@@ -124,6 +131,7 @@ EXIT_CODES: dict[int, str] = {
     8: "out of host memory",
     9: "timeout",
     11: "benchmark regression",
+    12: "some of several builds failed",
     13: "comparison inconclusive",
     14: "machine too noisy (when asked to refuse)",
     15: "benchmark output invalid",

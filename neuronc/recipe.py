@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,7 +38,7 @@ _CHOICES = {
     "quantize": QUANTIZE_CHOICES,
 }
 _BOOLS = ("normalize", "on_device_sampling", "top_k_call")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,23 +102,55 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """The recipe in the file ``path``; relative paths of checkpoint and adapter are to the file.
 
+    A file with ``[[build]]`` tables is for `neuronc.matrix.cells.load_cells`.
+
     Raises:
         InputError: Unreadable file, bad TOML, unknown key, wrong type or impossible value; the
             message names the file and the key.
     """
-    table = _read_toml(path)
-    problem = _unknown_key(table) or _wrong_type(table)
-    if problem is None and "checkpoint" not in table:
+    return recipe_of(read_toml(path), subject=f"recipe {path}", folder=path.parent)
+
+
+def recipe_of(table: dict[str, Any], *, subject: str, folder: Path) -> Recipe:
+    """The recipe that ``table`` spells; relative paths of checkpoint and adapter are to ``folder``.
+
+    Raises:
+        InputError: as `load_recipe`; the message begins with ``subject``.
+    """
+    check_keys(table, subject=subject)
+    problem: _Problem = None
+    if "checkpoint" not in table:
         problem = ("checkpoint is missing", 'add a line like checkpoint = "org/name"')
     if problem is None:
         recipe = _from_table(table)
         problem = _impossible_value(recipe)
     if problem is not None:
-        message = f"recipe {path}: {problem[0]}"
+        message = f"{subject}: {problem[0]}"
         raise InputError(message, hint=problem[1])
-    adapter = None if recipe.adapter is None else str((path.parent / recipe.adapter).resolve())
-    checkpoint = _beside_file(recipe.checkpoint, path.parent)
+    adapter = None if recipe.adapter is None else str((folder / recipe.adapter).resolve())
+    checkpoint = _beside_file(recipe.checkpoint, folder)
     return replace(recipe, checkpoint=checkpoint, adapter=adapter)
+
+
+def check_keys(
+    table: dict[str, Any], *, subject: str, others: Mapping[str, type] | None = None
+) -> None:
+    """Refuse keys that no `Recipe` has, and values of another type.
+
+    Args:
+        table: Some of a recipe's keys.
+        subject: What the message begins with.
+        others: Keys beside a recipe's, each with its type.
+
+    Raises:
+        InputError: it names the key, and the nearest known one.
+    """
+    more = others or {}
+    own = {key: value for key, value in table.items() if key not in more}
+    problem = _unknown_key(own, more) or _wrong_type(own) or _wrong_other(table, more)
+    if problem is not None:
+        message = f"{subject}: {problem[0]}"
+        raise InputError(message, hint=problem[1])
 
 
 def merge_flags(recipe: Recipe, **overrides: Any) -> Recipe:
@@ -134,7 +167,12 @@ def merge_flags(recipe: Recipe, **overrides: Any) -> Recipe:
     return merged
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in the file ``path``.
+
+    Raises:
+        InputError: it cannot be read, is no TOML, or is larger than any recipe.
+    """
     try:
         if path.exists() and not path.is_file():  # a pipe would make us wait without end
             message = f"recipe {path} is not a file"
@@ -160,8 +198,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 _Problem = tuple[str, str] | None
 
 
-def _unknown_key(table: dict[str, Any]) -> _Problem:
-    known = [field.name for field in fields(Recipe)]
+def _unknown_key(table: dict[str, Any], others: Iterable[str] = ()) -> _Problem:
+    known = [*(field.name for field in fields(Recipe)), *others]
     for key in table:
         if key not in known:
             near = get_close_matches(key, known, n=1)
@@ -183,6 +221,14 @@ def _wrong_type(table: dict[str, Any]) -> _Problem:
     return None
 
 
+def _wrong_other(table: dict[str, Any], others: Mapping[str, type]) -> _Problem:
+    for key, kind in others.items():
+        if key in table and type(table[key]) is not kind:
+            found, example = type(table[key]).__name__, _EXAMPLES[kind.__name__].format(key=key)
+            return f"{key}: expected {kind.__name__}, found {found}", f"write {example}"
+    return None
+
+
 def _expected(key: str) -> str:
     return "int" if key in _INTS else "bool" if key in _BOOLS else "str"
 
@@ -193,6 +239,8 @@ _EXAMPLES = {
     "str": '{key} = "..."',
     "list of int": "{key} = [32]",
     "list of str": '{key} = ["--..."]',
+    "dict": "{key} = {{ tp = [1, 2] }}",
+    "list": "[[{key}]] above each build",
 }
 
 

@@ -25,6 +25,7 @@ from neuronc.cli import (
     explain,
     generate,
     inspect,
+    lock,
     models,
     output,
     refit,
@@ -57,6 +58,7 @@ def installed_versions() -> dict[str, str | None]:
 # name -> (function, its two examples), in the order `--help` lists them.
 COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
     "build": (build.build, build.EXAMPLES),
+    "lock": (lock.lock, lock.EXAMPLES),
     "split": (split.split, split.EXAMPLES),
     "unsplit": (unsplit.unsplit, unsplit.EXAMPLES),
     "compile": (compile_module.compile_command, compile_module.EXAMPLES),

@@ -5,6 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuronc.cli.build_cells import (
+    CellFlags,
+    JunitOption,
+    KeepGoingFlag,
+    LockedFlag,
+    OnlyOption,
+    ShardOption,
+    UpdateLockFlag,
+    build_cells,
+    has_cells,
+)
 from neuronc.cli.build_flags import BuildFlags, takes_build_flags
 from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
@@ -17,7 +28,7 @@ if TYPE_CHECKING:
     from neuronc.pipeline import Built
 
 EXAMPLES = (
-    "neuronc build recipes/smollm2/135m_cpu_tp2.toml",
+    "neuronc build recipes/smollm2/135m_cpu_matrix.toml --shard 1/2 --junit build.xml",
     "neuronc build org/model -o artifact --tp 2 --max-length 512",
 )
 
@@ -30,12 +41,29 @@ def build(
         str | None,
         typer.Option("--checkpoint", metavar="CHECKPOINT", help="In place of the recipe's."),
     ] = None,
+    only: OnlyOption = None,
+    shard: ShardOption = None,
+    locked: LockedFlag = False,
+    update_lock: UpdateLockFlag = False,
+    keep_going: KeepGoingFlag = True,
+    junit: JunitOption = None,
     flags: BuildFlags,
 ) -> Report:
-    """Make a verified artifact of a recipe or checkpoint.
+    """Make a verified artifact of a recipe or checkpoint, or one for each [[build]] of a recipe.
 
-    An artifact that is there already is checked and kept when it is what was asked for.
+    An artifact that is there already is checked and kept when it is what was asked for. Of several
+    builds some failed: exit 12, and what is whole is kept.
     """
+    cells = CellFlags(
+        only=tuple(only or ()),
+        shard=shard,
+        locked=locked,
+        update_lock=update_lock,
+        keep_going=keep_going,
+        junit=junit,
+    )
+    if has_cells(recipe, cells):
+        return build_cells(Path(recipe), {"checkpoint": checkpoint}, cells, flags)
     from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
