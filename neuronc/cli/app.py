@@ -195,6 +195,11 @@ def _write(report: Report, *, as_json: bool) -> int:
 
 def describe(error: BaseException) -> Failure:
     """What to tell the user about ``error``; a bug of ours also leaves a log file."""
+    return known_failure(error) or _bug(error)
+
+
+def known_failure(error: BaseException) -> Failure | None:
+    """What to tell the user about ``error``; None for a bug of ours."""
     if isinstance(error, NeuroncError):
         return Failure.of(error)
     if isinstance(error, typer.TyperException):
@@ -209,7 +214,7 @@ def describe(error: BaseException) -> Failure:
         error_class, hint = _OS_ERRORS[error.errno]
         place = "" if error.filename is None else f"{error.filename}: "
         return Failure.of(error_class(f"{place}{error.strerror}", hint=hint))
-    return _bug(error)
+    return None
 
 
 _OS_ERRORS: dict[int, tuple[type[NeuroncError], str]] = {

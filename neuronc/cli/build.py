@@ -26,6 +26,7 @@ from neuronc.recipe import Recipe, load_recipe, merge_flags
 if TYPE_CHECKING:
     from neuronc.artifact.manifest import Manifest
     from neuronc.pipeline import Built
+    from neuronc.progress import Progress
 
 EXAMPLES = (
     "neuronc build recipes/smollm2/135m_cpu_matrix.toml --shard 1/2 --junit build.xml",
@@ -64,22 +65,34 @@ def build(
     )
     if has_cells(recipe, cells):
         return build_cells(Path(recipe), {"checkpoint": checkpoint}, cells, flags)
-    from neuronc import pipeline
     from neuronc.cli.progress import make_progress
 
     start = load_recipe(Path(recipe)) if recipe.endswith(".toml") else Recipe(checkpoint=recipe)
     asked = merge_flags(start, checkpoint=checkpoint, **flags.overrides)
     caveats = flags.caveats
-    built = pipeline.build_cached(
-        asked,
-        require_out(asked.out),
+    built = build_one(asked, require_out(asked.out), flags, make_progress(flags.quiet))
+    return report_built("build", built, caveats)
+
+
+def build_one(
+    recipe: Recipe, out: Path, flags: BuildFlags, progress: "Progress", *, name: str = ""
+) -> "Built":
+    """The artifact of ``recipe`` at ``out``; one of several builds has a ``name``.
+
+    Raises:
+        NeuroncError: what a build refuses.
+    """
+    from neuronc import pipeline
+
+    return pipeline.build_cached(
+        recipe,
+        out,
         verify=not flags.no_verify,
         overwrite=flags.overwrite,
-        dump_ir=flags.dump_ir,
+        dump_ir=None if flags.dump_ir is None else flags.dump_ir / name,
         options=flags.compile_options,
-        progress=make_progress(flags.quiet),
+        progress=progress,
     )
-    return report_built("build", built, caveats)
 
 
 def report_built(command: str, built: "Built", caveats: tuple[str, ...]) -> Report:

@@ -140,11 +140,14 @@ def _check_flags(given: CellFlags, flags: BuildFlags) -> None:
 
 
 def _with_lock(plan: Plan, given: CellFlags, flags: BuildFlags, progress: "Progress") -> Plan:
+    from neuronc.checkpoint.paths import require_writable
     from neuronc.matrix.lock import pinned, resolve
     from neuronc.matrix.lock_changes import require_same
     from neuronc.matrix.lock_file import lock_path, read_lock
 
     path = lock_path(plan.file)
+    if given.update_lock:
+        require_writable("update-lock: the lock file", path)
     before = read_lock(path) if given.locked or path.exists() else None
     commits = {}
     if before is not None and given.locked:
@@ -157,20 +160,21 @@ def _with_lock(plan: Plan, given: CellFlags, flags: BuildFlags, progress: "Progr
 
 
 def _builder(flags: BuildFlags, progress: "Progress") -> "BuildOne":
-    from neuronc import pipeline
+    from neuronc.cli.app import known_failure
+    from neuronc.cli.build import build_one
+    from neuronc.errors import error_of
 
-    def build_one(cell: "Cell") -> "Built":
-        return pipeline.build_cached(
-            cell.recipe,
-            cell.out,
-            verify=not flags.no_verify,
-            overwrite=flags.overwrite,
-            dump_ir=None if flags.dump_ir is None else flags.dump_ir / cell.name,
-            options=flags.compile_options,
-            progress=progress,
-        )
+    def build_cell(cell: "Cell") -> "Built":
+        try:
+            return build_one(cell.recipe, cell.out, flags, progress, name=cell.name)
+        except (OSError, MemoryError) as error:  # a full disk is no bug: as main() tells it
+            failure = known_failure(error)
+            if failure is None:
+                raise
+            message, hint = failure.message, failure.hint
+            raise error_of(failure.exit_code, message, hint=hint) from error
 
-    return build_one
+    return build_cell
 
 
 def _write_files(plan: Plan, outcomes: "Sequence[Outcome]", given: CellFlags) -> None:

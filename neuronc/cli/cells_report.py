@@ -40,6 +40,9 @@ def report_cells(plan: Plan, outcomes: "Sequence[Outcome]", caveats: tuple[str, 
     from neuronc.matrix.report import count
     from neuronc.matrix.run import error_of
 
+    error = error_of(outcomes)
+    if error is not None and not isinstance(error, NeuroncError):
+        raise error  # the only cell met a bug of ours: it is told as any other
     order = {cell.name: number for number, cell in enumerate(plan.cells)}
     outcomes = sorted(outcomes, key=lambda outcome: order[outcome.cell.name])
     cells, warnings = [], [*caveats]
@@ -49,9 +52,6 @@ def report_cells(plan: Plan, outcomes: "Sequence[Outcome]", caveats: tuple[str, 
         warnings += [f"{outcome.cell.name}: {text}" for text in told]
     if not outcomes:
         warnings.append(f"nothing to build: shard {plan.shard} has none of {len(plan.names)}")
-    error = error_of(outcomes)
-    if error is not None and not isinstance(error, NeuroncError):
-        raise error  # the only cell met a bug of ours: it is told as any other
 
     def draw(console: Any) -> None:
         draw_cells(console, cells)
@@ -107,6 +107,6 @@ def draw_cells(console: Any, cells: Sequence[Mapping[str, Any]]) -> None:
         told = str(cell["artifact_digest"] or "")[:16]
         if error is not None:
             told = f"{error['kind']} ({error['exit_code']}): {error['message']}"
-        elapsed = f"{cell['elapsed_s']:.1f}" if cell["result"] != "not run" else ""
-        table.add_row(cell["name"], cell["result"], elapsed, told)
+        elapsed = f"{cell['elapsed_s']:.1f}" if cell["result"] != "not_run" else ""
+        table.add_row(cell["name"], cell["result"].replace("_", " "), elapsed, told)
     console.print(table)

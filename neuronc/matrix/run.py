@@ -12,7 +12,7 @@ from neuronc.progress import SILENT, Progress
 if TYPE_CHECKING:
     from neuronc.pipeline import Built
 
-Result = Literal["built", "reused", "failed", "not run"]
+Result = Literal["built", "reused", "failed", "not_run"]
 BuildOne = Callable[[Cell], "Built"]
 """Makes the artifact of one cell, or raises; another executor is another one of these."""
 
@@ -23,7 +23,7 @@ class Outcome:
 
     Attributes:
         cell: The cell.
-        result: ``reused`` found the artifact there; ``not run`` follows a failure.
+        result: ``reused`` found the artifact there; ``not_run`` follows a failure.
         elapsed_s: Wall time; 0 for what was not run.
         built: The artifact; None without one.
         error: Why it failed; an error that is no `NeuroncError` is a bug.
@@ -56,7 +56,7 @@ def run_cells(
     has_failed = False
     for number, cell in enumerate(order, 1):
         if has_failed and fail_fast:
-            yield Outcome(cell=cell, result="not run")
+            yield Outcome(cell=cell, result="not_run")
             continue
         outcome = _build(cell, build_one, f"{cell.name} ({number} of {len(order)})", progress)
         has_failed = has_failed or outcome.error is not None
@@ -87,7 +87,7 @@ def error_of(outcomes: Sequence[Outcome]) -> Exception | None:
     if len(outcomes) == 1:
         return failed[0].error
     told = ", ".join(f"{outcome.cell.name} ({_kind(outcome.error)})" for outcome in failed)
-    not_run = sum(outcome.result == "not run" for outcome in outcomes)
+    not_run = sum(outcome.result == "not_run" for outcome in outcomes)
     message = f"{len(failed)} of {len(outcomes)} builds failed: {told}"
     message += f"; {not_run} not run" if not_run else ""
     again = " ".join(f"--only {o.cell.name}" for o in outcomes if o.built is None)

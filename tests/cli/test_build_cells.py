@@ -76,7 +76,7 @@ def test_every_build_is_made_and_told_in_the_order_of_the_file(
     assert code == 0
     data = document["data"]
     assert [cell["name"] for cell in data["builds"]] == ["a-tp1", "a-tp2", "b"]
-    assert data["counts"] == {"built": 3, "reused": 0, "failed": 0, "not run": 0}
+    assert data["counts"] == {"built": 3, "reused": 0, "failed": 0, "not_run": 0}
     assert data["builds"][0]["artifact"]["artifact_digest"] == data["builds"][0]["artifact_digest"]
     assert builder.asked["a-tp2"][0].tp == 2
     assert not Path("some.lock").exists()
@@ -104,6 +104,39 @@ def test_partial_failure_exits_with_12_and_tells_every_error(
     assert "please report it with the log" in errors[2]["hint"]
     root = ET.parse("j.xml").getroot()
     assert [root.get(key) for key in ("tests", "failures", "errors")] == ["3", "1", "1"]
+
+
+def test_full_disk_is_no_bug(builder: Builder, capfd: pytest.CaptureFixture[str]) -> None:
+    builder.errors = {"b": OSError(28, "No space left on device", "/big"), "a-tp1": MemoryError()}
+    code, document = build(capfd)
+    assert code == 12
+    assert document["error"]["message"] == "2 of 3 builds failed: a-tp1 (host_memory), b (plan)"
+    codes = [(cell["error"] or {}).get("exit_code") for cell in document["data"]["builds"]]
+    assert codes == [8, None, 4]
+    assert build(capfd, "--only", "b")[0] == 4
+
+
+def test_bug_in_the_only_build_leaves_one_log(
+    builder: Builder,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "logs").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "logs"))
+    builder.errors = {"b": ValueError("boo")}
+    code, document = build(capfd, "--only", "b")
+    (log,) = (tmp_path / "logs").iterdir()
+    assert (code, str(log) in document["error"]["hint"]) == (1, True)
+
+
+def test_lock_that_cannot_be_written_is_refused_before_anything_is_built(
+    builder: Builder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("some.lock").mkdir()
+    code, document = build(capfd, "--update-lock")
+    assert (code, builder.asked) == (2, {})
+    assert "some.lock cannot be written" in document["error"]["message"]
 
 
 def test_table_shows_each_build(builder: Builder, capfd: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +167,7 @@ def test_fail_fast_stops_after_the_first_failure(
     builder.errors = {"a-tp2": CompilerError("boo")}
     code, document = build(capfd, "--fail-fast")
     assert (code, list(builder.asked)) == (12, ["a-tp2"])
-    assert document["data"]["counts"]["not run"] == 2
+    assert document["data"]["counts"]["not_run"] == 2
 
 
 def test_shards_together_build_everything_once(

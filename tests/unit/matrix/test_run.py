@@ -31,13 +31,13 @@ def test_failure_of_one_lets_the_others_be_built() -> None:
     ]
     assert str(found[0].error) == "boo"
     assert found[1].built is not None
-    assert count(found) == {"built": 1, "reused": 1, "failed": 1, "not run": 0}
+    assert count(found) == {"built": 1, "reused": 1, "failed": 1, "not_run": 0}
 
 
 def test_fail_fast_builds_nothing_after_a_failure() -> None:
     errors = {"b": CompilerError("boo"), "c": AssertionError("was built")}
     found = list(run_cells(CELLS, failing(**errors), fail_fast=True))
-    assert [o.result for o in found] == ["built", "failed", "not run"]
+    assert [o.result for o in found] == ["built", "failed", "not_run"]
 
 
 def test_a_bug_in_one_is_an_outcome_too() -> None:
@@ -91,7 +91,7 @@ def test_junit_has_a_case_for_each_build(tmp_path: Path) -> None:
     errors = {"a": VerificationError("off by 9 ulp", hint="look"), "b": CompilerError("boo")}
     cells = [*CELLS, make_cell("d")]
     found = list(run_cells(cells, failing(**errors)))
-    found[3] = Outcome(cell=found[3].cell, result="not run")
+    found[3] = Outcome(cell=found[3].cell, result="not_run")
     write_cells_junit(Path("x/some.toml"), found[::-1], tmp_path / "j.xml", shard="1/2")
     root = ET.parse(tmp_path / "j.xml").getroot()
     (suite,) = root.findall("testsuite")
