@@ -85,7 +85,7 @@ def test_cell_without_a_name_is_named_after_its_own_keys(
     [
         ("", "it has no name"),
         ("bacth_size = 2", "unknown key 'bacth_size'"),
-        ("matrix = { bacth_size = [2] }", "unknown key 'bacth_size'"),
+        ("matrix = { bacth_size = [2] }", "number 1, matrix: unknown key 'bacth_size'"),
         ('name = "a"\nmatrix = { tp = 2 }', "tp is 2; expected a list"),
         ('name = "a"\nmatrix = { tp = [] }', "tp is []; expected a list"),
         ('name = "a"\nmatrix = { tp = [1, "2"] }', "tp: expected int, found str"),
