@@ -1,14 +1,19 @@
 """``NAME.lock`` beside ``NAME.toml``: which inputs and tools its artifacts were made of.
 
-It holds the commit of every Hub id, sha256 of every file of checkpoints and adapters
-that a build reads (behind a URL the version that the server tells), versions of the tools, each
-cell's options and, after a build of the cell, the digest of its artifact. Places of outputs are
-not in it, and neither are folders of this machine: sources stand as the recipe has them.
+It holds the commit of every Hub id; sha256 of every file of checkpoints and adapters that a build
+reads (behind a URL, the version that the server tells); versions of the tools; each cell's options;
+and, once a cell was built, the digest of its artifact. Places of outputs are not in it, and neither
+are folders of this machine: sources stand as they were written.
 
-`neuronc.matrix.lock_changes` refuses to build where anything of that differs, and a Hub id is built
-at the commit in the lock, wherever its branch is by then. The digest of an artifact is a result and
-no input: one that differs is told with its likely reason, and the artifact stays. A build that was
-not told to look at the lock does not.
+- ``neuronc lock FILE`` writes it for every cell, and builds nothing.
+- ``neuronc build FILE --update-lock`` writes it for the cells that it builds, with their digests.
+- ``neuronc build FILE --locked`` refuses, before anything is built, whatever of that is another now.
+- With neither flag a build does not look at it.
+
+Both flags build a Hub id at the commit that is written down: with ``--locked`` that of the file,
+wherever the branch is by then. An artifact's digest is a result and no input: one that differs from
+the file's is told with its likely reason, and the artifact stays. Flags that replace keys of the
+recipe are part of the cells' options, so the same ones have to be given again.
 """
 
 import hashlib
