@@ -261,7 +261,7 @@ def _from_table(table: dict[str, Any]) -> Recipe:
 
 
 def _impossible_value(recipe: Recipe) -> _Problem:
-    for key in ("checkpoint", "revision", "out"):
+    for key in ("checkpoint", "revision", "adapter", "out"):
         if "\0" in str(getattr(recipe, key)):
             return f"{key} holds a NUL character", "no file has one in its name"
     if not recipe.checkpoint:

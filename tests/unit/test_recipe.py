@@ -190,12 +190,13 @@ def test_shipped_recipe_loads_and_is_named_for_what_it_builds(path: Path) -> Non
     [
         'checkpoint = "a\\u0000b"',
         'checkpoint = "a/b"\nout = "a\\u0000b"',
+        'checkpoint = "a/b"\nadapter = "a\\u0000b"',
         'checkpoint = "a/b"\ntp = ' + "9" * 5000,
         'checkpoint = "a/b"\ntp = 99999999999',
         "x = " + "[" * 100_000,
         "a." * 600_000 + "a = 1",
     ],
-    ids=["nul", "nul-out", "digits", "too-large", "deep", "huge"],
+    ids=["nul", "nul-out", "nul-adapter", "digits", "too-large", "deep", "huge"],
 )
 def test_recipe_made_to_harm_is_refused(tmp_path: Path, text: str) -> None:
     assert len(refusal(tmp_path, text).message) < 1000
