@@ -21,7 +21,8 @@ from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.cli.split import describe_padding, describe_split
 from neuronc.cli.verify import describe_cost, describe_verification, top_k_caveat
-from neuronc.recipe import Recipe, load_recipe, merge_flags
+from neuronc.recipe import Recipe, merge_flags
+from neuronc.recipe_file import load_recipe
 
 if TYPE_CHECKING:
     from neuronc.artifact.manifest import Manifest

@@ -29,7 +29,8 @@ from typing import Any
 from neuronc.errors import InputError, NeuroncError, UsageError
 from neuronc.matrix.expand import Draft, expand
 from neuronc.matrix.places import check_places, place_of
-from neuronc.recipe import Recipe, check_keys, merge_flags, read_toml, recipe_of
+from neuronc.recipe import Recipe, merge_flags
+from neuronc.recipe_file import check_keys, read_toml, recipe_of
 
 BUILD = "build"
 

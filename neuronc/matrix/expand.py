@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from neuronc.errors import InputError
-from neuronc.recipe import check_keys
+from neuronc.recipe_file import check_keys
 
 NAME, MATRIX, OUT = "name", "matrix", "out"
 _MAX_CELLS = 1000

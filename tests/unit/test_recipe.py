@@ -6,7 +6,8 @@ import pytest
 from neuronc.dtypes import COMPUTE_DTYPES
 from neuronc.errors import InputError, UsageError
 from neuronc.matrix.cells import has_builds, load_cells
-from neuronc.recipe import DTYPE_CHOICES, Recipe, load_recipe, merge_flags
+from neuronc.recipe import DTYPE_CHOICES, Recipe, merge_flags
+from neuronc.recipe_file import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -5,7 +5,7 @@ import pytest
 from neuronc.errors import InputError, NeuroncError, UsageError
 from neuronc.matrix.cells import Cell, has_builds, load_cells
 from neuronc.matrix.shard import Shard, parse_shard, select
-from neuronc.recipe import load_recipe
+from neuronc.recipe_file import load_recipe
 
 ROOT = Path(__file__).parents[3]
 TOP = 'checkpoint = "./model"\nmax_length = 64\nprefill_buckets = [8]\nout = "demo/{name}"\n'
