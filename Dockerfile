@@ -1,6 +1,6 @@
 # Makes artifacts in CI, for the CPU target and bundles (--lower-only) for Neuron targets:
 #   docker build -t neuronc .
-#   docker run --rm -v "$PWD:/work" -v neuronc-cache:/cache neuronc build neuronc.toml --shard 1/2
+#   docker run --rm -v "$PWD:/builds" -v neuronc-cache:/cache neuronc build neuronc.toml --shard 1/2
 # The image runs as user 1000; add --user "$(id -u):$(id -g)" where the folder is another user's.
 #
 # neuronx-cc is not in it: it comes from AWS's own package index, under AWS's licence. For NEFFs make
@@ -26,11 +26,11 @@ COPY neuronc ./neuronc
 # hadolint ignore=DL3013
 RUN pip install '.[gguf,http,s3]' \
     && useradd --create-home --uid 1000 neuronc \
-    && mkdir /work /cache \
-    && chown neuronc:neuronc /work /cache
+    && mkdir /builds /cache \
+    && chown neuronc:neuronc /builds /cache
 
 USER 1000:1000
-WORKDIR /work
+WORKDIR /builds
 VOLUME ["/cache"]
 RUN neuronc version
 ENTRYPOINT ["neuronc"]
