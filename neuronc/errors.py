@@ -92,6 +92,13 @@ class RegressionError(NeuroncError):
     kind = "regression"
 
 
+class PartialError(NeuroncError):
+    """Of several builds some failed; the others are there."""
+
+    exit_code = 12
+    kind = "partial"
+
+
 class InconclusiveError(NeuroncError):
     """A comparison of two benchmarks whose repeats are too few, or too far apart, to tell."""
 
@@ -132,6 +139,7 @@ EXIT_CODES: dict[int, str] = {
     9: "timeout",
     10: "--frozen, and something would have to be compiled",
     11: "benchmark regression",
+    12: "some of several builds failed",
     13: "comparison inconclusive",
     14: "machine too noisy (when asked to refuse)",
     15: "benchmark output invalid",

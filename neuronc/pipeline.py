@@ -1,11 +1,10 @@
 """The stages in order: checkpoint, plan, split, trace, lower, compile, artifact, verify."""
 
-import os
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuronc.artifact.atomic import atomic_folder, check_output, require_apart
 from neuronc.artifact.checked import check_artifact_files
@@ -14,18 +13,14 @@ from neuronc.artifact.manifest import (
     PROGRAMS_DIR,
     WEIGHTS_DIR,
     Manifest,
-    read_manifest,
     write_manifest,
 )
 from neuronc.artifact.neffs import add_neffs, check_lowered
 from neuronc.artifact.refit import prepare_refit, put_refit
 from neuronc.artifact.reproducible import require_same
 from neuronc.artifact.reuse import describe_request, find_reusable
-from neuronc.artifact.weights import Source, open_source, put_weights
+from neuronc.artifact.weights import open_source, put_weights
 from neuronc.cache.cache import Cache
-from neuronc.cache.program_keys import verification_key
-from neuronc.cache.reports import keep_report, take_report
-from neuronc.checkpoint.checkpoint import Checkpoint
 from neuronc.errors import VerificationError
 from neuronc.lower.jobs import Programs, run_jobs
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
@@ -48,6 +43,7 @@ from neuronc.recipe import Place, Recipe
 from neuronc.sizes import complete
 from neuronc.splitting import split, unsplit
 from neuronc.targets.neuron.settings import CompileOptions
+from neuronc.verification import record_verification, verify_new
 from neuronc.verify.clone import needs_clone, require_clone_matches
 
 if TYPE_CHECKING:
@@ -77,6 +73,7 @@ class Built:
         programs: Which were made now; None if nothing was, since the artifact was there already.
         elapsed_s: Wall time of everything.
         reused: The artifact was there already.
+        reproduced: A second build gave the same.
     """
 
     folder: Path
@@ -85,6 +82,7 @@ class Built:
     programs: Programs | None
     elapsed_s: float
     reused: bool = False
+    reproduced: bool = False
 
 
 def build(
@@ -147,7 +145,7 @@ def build(
         )
         write_manifest(manifest, folder)
         if verify and source.has_weights:
-            manifest = _verified(folder, manifest, source, cache, progress)
+            manifest = verify_new(folder, manifest, source.checkpoint, cache, progress)
         if settings is not None and settings.compiler is not None:
             manifest = add_neffs(
                 folder, manifest, settings.compiler, options, cache=cache, progress=progress
@@ -212,8 +210,11 @@ def check_reproducible(
     *,
     options: CompileOptions = DEFAULT_OPTIONS,
     progress: Progress = SILENT,
-) -> None:
+) -> Built:
     """Build ``recipe`` once more, in another folder, without store or verification, and compare.
+
+    Returns:
+        ``built``, marked as reproduced.
 
     Raises:
         VerificationError: the result differs from ``built``; says in which files.
@@ -225,6 +226,7 @@ def check_reproducible(
             recipe, Path(scratch) / "again", verify=False, options=options, progress=progress
         )
     require_same(built.manifest, again.manifest)
+    return replace(built, reproduced=True)
 
 
 def refit(
@@ -266,7 +268,7 @@ def refit(
         manifest, split = put_refit(found, folder, progress)
         write_manifest(manifest, folder)
         if verify:
-            manifest, error = _record_verification(folder, found.source.checkpoint, progress)
+            manifest, error = record_verification(folder, found.source.checkpoint, progress)
             if error is not None:
                 raise error
         put_provenance(folder, found.recipe, found.source, progress=progress)
@@ -295,7 +297,7 @@ def verify(
         progress: Told of every stage.
     """
     checkpoint = open_any_checkpoint(checkpoint_source) if checkpoint_source else None
-    return _record_verification(folder, checkpoint, progress, on=on)
+    return record_verification(folder, checkpoint, progress, on=on)
 
 
 def bisect(
@@ -306,48 +308,6 @@ def bisect(
 
     checkpoint = open_any_checkpoint(checkpoint_source) if checkpoint_source else None
     return bisect_artifact(folder, checkpoint=checkpoint, progress=progress)
-
-
-def _record_verification(
-    folder: Path, checkpoint: Checkpoint | None, progress: Progress, *, on: Place = "cpu"
-) -> tuple[Manifest, VerificationError | None]:
-    from neuronc.verify.verify import failure, verify_artifact
-
-    found = verify_artifact(folder, checkpoint=checkpoint, on=on, progress=progress)
-    there = read_manifest(folder)
-    manifest = replace(there, verification=_with_known_cost(found.to_dict(), there))
-    if manifest.neuron is not None and found.target == manifest.target:
-        proven = {**manifest.neuron, "hardware": "verified on a Neuron device"}
-        manifest = replace(manifest, neuron=proven)
-    if os.access(folder, os.W_OK):
-        write_manifest(manifest, folder)
-    return manifest, failure(found, "the artifact")
-
-
-def _verified(
-    folder: Path, manifest: Manifest, source: Source, cache: Cache | None, progress: Progress
-) -> Manifest:
-    """Verify a new artifact, unless the store has the report of just these files; raise if it fails."""
-    key = verification_key(manifest)
-    if cache is not None and (report := take_report(cache, key)) is not None:
-        manifest = replace(manifest, verification=report)
-        write_manifest(manifest, folder)
-        return manifest
-    manifest, error = _record_verification(folder, source.checkpoint, progress)
-    if error is not None:
-        raise error
-    if cache is not None and manifest.verification is not None:
-        keep_report(cache, key, manifest.verification)
-    return manifest
-
-
-def _with_known_cost(found: dict[str, Any], there: Manifest) -> dict[str, Any]:
-    """``found`` with what quantisation was measured to cost before: the weights are the same."""
-    before = there.verification or {}
-    known = before.get("quantization") if before.get("passed") else None
-    if known is not None and found["quantization"]["cost"] is None:
-        return {**found, "quantization": known}
-    return found
 
 
 def _split_in(weights_dir: Path) -> SplitManifest | None:

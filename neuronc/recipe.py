@@ -1,14 +1,10 @@
-"""A recipe file (TOML) or flags -> one frozen `Recipe`; whatever cannot be honoured is refused."""
+"""What to build: one frozen `Recipe`, from a file or flags; what cannot be honoured is refused."""
 
-import re
-import tomllib
-from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from neuronc.checkpoint.remote.url import is_url
-from neuronc.errors import InputError, UsageError
+from neuronc.errors import UsageError
 
 DtypeChoice = Literal["auto", "f32", "bf16", "f16"]
 TaskChoice = Literal["auto", "generate", "embed"]
@@ -24,11 +20,10 @@ TASK_CHOICES: tuple[str, ...] = get_args(TaskChoice)
 POOLING_CHOICES: tuple[str | None, ...] = (*get_args(PoolingChoice), None)
 QUANTIZE_CHOICES: tuple[str | None, ...] = (*get_args(QuantizeChoice), None)
 
-_INTS = ("tp", "batch_size", "max_length", "lnc")
+INTS = ("tp", "batch_size", "max_length", "lnc")
 _LARGEST = 2**31 - 1  # positions are i32
-_MAX_RECIPE_BYTES = 1_000_000
 _INT_LISTS = ("prefill_buckets", "decode_buckets", "buckets")
-_LISTS = {**dict.fromkeys(_INT_LISTS, int), "cc_args": str}
+LISTS = {**dict.fromkeys(_INT_LISTS, int), "cc_args": str}
 _CHOICES = {
     "dtype": DTYPE_CHOICES,
     "target": TARGET_NAMES,
@@ -36,8 +31,7 @@ _CHOICES = {
     "pooling": POOLING_CHOICES,
     "quantize": QUANTIZE_CHOICES,
 }
-_BOOLS = ("normalize", "on_device_sampling", "top_k_call")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+BOOLS = ("normalize", "on_device_sampling", "top_k_call")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,31 +87,9 @@ class Recipe:
     def to_dict(self) -> dict[str, object]:
         """All fields in JSON terms: lists for tuples, text for paths."""
         plain: dict[str, object] = asdict(self)
-        plain.update({key: list(getattr(self, key)) for key in _LISTS})
+        plain.update({key: list(getattr(self, key)) for key in LISTS})
         plain["out"] = None if self.out is None else str(self.out)
         return plain
-
-
-def load_recipe(path: Path) -> Recipe:
-    """The recipe in the file ``path``; relative paths of checkpoint and adapter are to the file.
-
-    Raises:
-        InputError: Unreadable file, bad TOML, unknown key, wrong type or impossible value; the
-            message names the file and the key.
-    """
-    table = _read_toml(path)
-    problem = _unknown_key(table) or _wrong_type(table)
-    if problem is None and "checkpoint" not in table:
-        problem = ("checkpoint is missing", 'add a line like checkpoint = "org/name"')
-    if problem is None:
-        recipe = _from_table(table)
-        problem = _impossible_value(recipe)
-    if problem is not None:
-        message = f"recipe {path}: {problem[0]}"
-        raise InputError(message, hint=problem[1])
-    adapter = None if recipe.adapter is None else str((path.parent / recipe.adapter).resolve())
-    checkpoint = _beside_file(recipe.checkpoint, path.parent)
-    return replace(recipe, checkpoint=checkpoint, adapter=adapter)
 
 
 def merge_flags(recipe: Recipe, **overrides: Any) -> Recipe:
@@ -128,92 +100,19 @@ def merge_flags(recipe: Recipe, **overrides: Any) -> Recipe:
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     merged = replace(recipe, **given)
-    problem = _impossible_value(merged)
+    problem = impossible_value(merged)
     if problem is not None:
         raise UsageError(problem[0], hint=problem[1])
     return merged
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        if path.exists() and not path.is_file():  # a pipe would make us wait without end
-            message = f"recipe {path} is not a file"
-            raise InputError(message, hint="pass the path of a .toml file")
-        if path.stat().st_size > _MAX_RECIPE_BYTES:
-            message = f"recipe {path} has {path.stat().st_size} bytes; a recipe has a few lines"
-            raise InputError(message, hint="pass the path of a .toml file")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        message = f"recipe {path} cannot be read: {error.strerror}"
-        raise InputError(message, hint="pass the path of a .toml file") from error
-    except UnicodeDecodeError as error:
-        message = f"recipe {path} is not UTF-8 text: byte {error.start} is invalid"
-        raise InputError(message, hint="a recipe is a TOML text file") from error
-    except (ValueError, RecursionError) as error:  # of TOML, or of a number with 5000 digits
-        message = f"recipe {path} is not valid TOML: {error}"
-        raise InputError(
-            message, hint='a line reads key = value; text stands in "quotes"'
-        ) from error
+Problem = tuple[str, str] | None
+"""What is wrong, and the way out; None where nothing is."""
 
 
-# A problem is (what is wrong, the way out); None means none.
-_Problem = tuple[str, str] | None
-
-
-def _unknown_key(table: dict[str, Any]) -> _Problem:
-    known = [field.name for field in fields(Recipe)]
-    for key in table:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            return f"unknown key {key[:80]!r}", hint
-    return None
-
-
-def _wrong_type(table: dict[str, Any]) -> _Problem:
-    for key, value in table.items():
-        if key in _LISTS:
-            item = _LISTS[key]
-            expected, found = f"list of {item.__name__}", _list_type(value, item)
-        else:
-            expected, found = _expected(key), type(value).__name__
-        if found != expected:
-            example = _EXAMPLES[expected].format(key=key)
-            return f"{key}: expected {expected}, found {found}", f"write {example}"
-    return None
-
-
-def _expected(key: str) -> str:
-    return "int" if key in _INTS else "bool" if key in _BOOLS else "str"
-
-
-_EXAMPLES = {
-    "int": "{key} = 2",
-    "bool": "{key} = true",
-    "str": '{key} = "..."',
-    "list of int": "{key} = [32]",
-    "list of str": '{key} = ["--..."]',
-}
-
-
-def _list_type(value: object, wanted: type) -> str:
-    if not isinstance(value, list):
-        return type(value).__name__
-    # `type` and not `isinstance`: TOML's true is no number, although Python's bool is an int.
-    odd = next((item for item in value if type(item) is not wanted), None)
-    return f"list of {wanted.__name__}" if odd is None else f"list holding {type(odd).__name__}"
-
-
-def _from_table(table: dict[str, Any]) -> Recipe:
-    values = dict(table)
-    values.update({key: tuple(table[key]) for key in _LISTS if key in table})
-    if "out" in table:
-        values["out"] = Path(table["out"])
-    return Recipe(**values)
-
-
-def _impossible_value(recipe: Recipe) -> _Problem:
-    for key in ("checkpoint", "revision", "out"):
+def impossible_value(recipe: Recipe) -> Problem:
+    """The first value that cannot be, alone or together with the others."""
+    for key in ("checkpoint", "revision", "adapter", "out"):
         if "\0" in str(getattr(recipe, key)):
             return f"{key} holds a NUL character", "no file has one in its name"
     if not recipe.checkpoint:
@@ -221,7 +120,7 @@ def _impossible_value(recipe: Recipe) -> _Problem:
             "checkpoint is empty",
             "name a folder, a .gguf file, a Hub id, a URL or package:NAME/FILE",
         )
-    for key in _INTS:
+    for key in INTS:
         value = getattr(recipe, key)
         if value is not None and not 1 <= value <= _LARGEST:
             return f"{key} is {value}; expected 1 to {_LARGEST}", f"change {key}"
@@ -235,7 +134,7 @@ def _impossible_value(recipe: Recipe) -> _Problem:
     return next((p for p in (*problems, _misplaced(recipe)) if p is not None), None)
 
 
-def _misplaced(recipe: Recipe) -> _Problem:
+def _misplaced(recipe: Recipe) -> Problem:
     if recipe.task == "embed" and (recipe.prefill_buckets or recipe.decode_buckets):
         return "prefill and decode buckets are for generating", "pass --buckets to embed"
     if recipe.task == "embed" and recipe.on_device_sampling:
@@ -247,22 +146,10 @@ def _misplaced(recipe: Recipe) -> _Problem:
     return None
 
 
-def _impossible_buckets(key: str, buckets: tuple[int, ...], max_length: int | None) -> _Problem:
+def _impossible_buckets(key: str, buckets: tuple[int, ...], max_length: int | None) -> Problem:
     if list(buckets) != sorted(set(buckets)) or any(bucket < 1 for bucket in buckets):
         return f"{key} is {list(buckets)}; buckets are positive and ascending", f"reorder {key}"
     if max_length is not None and buckets and buckets[-1] > max_length:
         message = f"{key} holds {buckets[-1]}, more than max_length {max_length}"
         return message, f"drop that bucket or raise max_length to {buckets[-1]}"
     return None
-
-
-def _beside_file(checkpoint: str, folder: Path) -> str:
-    """``checkpoint`` as the rest of the program reads it, from any current directory."""
-    if checkpoint.startswith("package:") or is_url(checkpoint):
-        return checkpoint
-    local = folder / checkpoint
-    is_hub_id = _HUB_ID.fullmatch(checkpoint) and not checkpoint.endswith(".gguf")
-    if is_hub_id and not local.exists():
-        return checkpoint
-    # Absolute, so that a missing folder `recipes/x` can never be taken for a Hub id.
-    return str(local.resolve())

@@ -159,6 +159,28 @@ def writing(path: Path, *, needed_bytes: int) -> Iterator[None]:
         raise UsageError(message, hint="choose an output folder that you may write to") from error
 
 
+def require_writable(option: str, path: Path) -> None:
+    """Refuse a place that takes no file, before any work is done for it.
+
+    Args:
+        option: Name of the option that ``path`` was given with.
+        path: A file that may exist.
+
+    Raises:
+        UsageError: the folder does not exist or takes no files, or ``path`` is no file.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        message = f"--{option} {path} cannot be written: it is, or is in no, folder"
+        raise UsageError(message, hint="name a file in a folder that exists")
+    if path.exists() and not path.is_file():  # a new file would take a device's place
+        message = f"--{option} {path} cannot be written: it is a device or a pipe"
+        raise UsageError(message, hint="name a file; --json writes to stdout")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        message = f"--{option} {path} cannot be written: {folder} takes no files of yours"
+        raise UsageError(message, hint="check its permissions, or choose another folder")
+
+
 def free_bytes(folder: Path) -> int:
     """Bytes that may still be written to the file system of ``folder``, which need not exist."""
     while not folder.exists():

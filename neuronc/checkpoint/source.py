@@ -36,7 +36,7 @@ def resolve_source(source: str, *, revision: str | None = None, weights: bool = 
         from neuronc.checkpoint.remote.mirror import resolve_url
 
         return resolve_url(source, revision=revision, weights=weights)
-    if _is_hub_id(source):
+    if is_hub_id(source):
         from neuronc.checkpoint.hub import download
 
         repository, _, inline = source.partition("@")
@@ -65,7 +65,8 @@ def portable_source(source: str) -> str:
     return Path(local).resolve().name
 
 
-def _is_hub_id(source: str) -> bool:
+def is_hub_id(source: str) -> bool:
+    """Whether ``source``, which is no URL, names a repository of the Hub and nothing local."""
     # os.path.exists, unlike Path.exists, says False to names that no file can have
     is_local = is_gguf(Path(source)) or os.path.exists(source)  # noqa: PTH110
     return _HUB_ID.fullmatch(source) is not None and not is_local

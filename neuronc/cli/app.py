@@ -27,6 +27,7 @@ from neuronc.cli import (
     explain,
     generate,
     inspect,
+    lock,
     models,
     output,
     refit,
@@ -60,6 +61,7 @@ def installed_versions() -> dict[str, str | None]:
 # name -> (function, its two examples), in the order `--help` lists them.
 COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
     "build": (build.build, build.EXAMPLES),
+    "lock": (lock.lock, lock.EXAMPLES),
     "split": (split.split, split.EXAMPLES),
     "unsplit": (unsplit.unsplit, unsplit.EXAMPLES),
     "compile": (compile_module.compile_command, compile_module.EXAMPLES),
@@ -199,6 +201,11 @@ def _write(report: Report, *, as_json: bool) -> int:
 
 def describe(error: BaseException) -> Failure:
     """What to tell the user about ``error``; a bug of ours also leaves a log file."""
+    return known_failure(error) or _bug(error)
+
+
+def known_failure(error: BaseException) -> Failure | None:
+    """What to tell the user about ``error``; None for a bug of ours."""
     if isinstance(error, NeuroncError):
         return Failure.of(error)
     if isinstance(error, typer.TyperException):
@@ -213,7 +220,7 @@ def describe(error: BaseException) -> Failure:
         error_class, hint = _OS_ERRORS[error.errno]
         place = "" if error.filename is None else f"{error.filename}: "
         return Failure.of(error_class(f"{place}{error.strerror}", hint=hint))
-    return _bug(error)
+    return None
 
 
 _OS_ERRORS: dict[int, tuple[type[NeuroncError], str]] = {

@@ -1,25 +1,37 @@
 """neuronc build: split, compile and verify, from a recipe or straight from a checkpoint."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuronc.cli.build_cells import (
+    CellFlags,
+    JunitOption,
+    KeepGoingFlag,
+    LockedFlag,
+    OnlyOption,
+    ShardOption,
+    UpdateLockFlag,
+    build_cells,
+    has_cells,
+)
 from neuronc.cli.build_flags import BuildFlags, takes_build_flags
 from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.cli.split import describe_padding, describe_split
 from neuronc.cli.verify import describe_cost, describe_verification, top_k_caveat
-from neuronc.recipe import Recipe, load_recipe, merge_flags
+from neuronc.recipe import Recipe, merge_flags
+from neuronc.recipe_file import load_recipe
 
 if TYPE_CHECKING:
     from neuronc.artifact.manifest import Manifest
     from neuronc.lower.jobs import Programs
     from neuronc.pipeline import Built
+    from neuronc.progress import Progress
 
 EXAMPLES = (
-    "neuronc build recipes/smollm2/135m_cpu_tp2.toml",
+    "neuronc build recipes/smollm2/135m_cpu_matrix.toml --shard 1/2 --junit build.xml",
     "neuronc build org/model -o artifact --tp 2 --max-length 512",
 )
 
@@ -32,38 +44,62 @@ def build(
         str | None,
         typer.Option("--checkpoint", metavar="CHECKPOINT", help="In place of the recipe's."),
     ] = None,
-    check_reproducible: Annotated[
-        bool,
-        typer.Option("--check-reproducible", help="Build twice; exit 6 if the results differ."),
-    ] = False,
+    only: OnlyOption = None,
+    shard: ShardOption = None,
+    locked: LockedFlag = False,
+    update_lock: UpdateLockFlag = False,
+    keep_going: KeepGoingFlag = True,
+    junit: JunitOption = None,
     flags: BuildFlags,
 ) -> Report:
-    """Make a verified artifact of a recipe or checkpoint.
+    """Make a verified artifact of a recipe or checkpoint, or one for each [[build]] of a recipe.
 
-    An artifact that is there already is checked and kept when it is what was asked for.
+    An artifact that is there already is checked and kept when it is what was asked for. Of several
+    builds some failed: exit 12, and what is whole is kept.
     """
-    from neuronc import pipeline
+    cells = CellFlags(
+        only=tuple(only or ()),
+        shard=shard,
+        locked=locked,
+        update_lock=update_lock,
+        keep_going=keep_going,
+        junit=junit,
+    )
+    if has_cells(recipe, cells):
+        return build_cells(Path(recipe), {"checkpoint": checkpoint}, cells, flags)
     from neuronc.cli.progress import make_progress
 
     start = load_recipe(Path(recipe)) if recipe.endswith(".toml") else Recipe(checkpoint=recipe)
     asked = merge_flags(start, checkpoint=checkpoint, **flags.overrides)
+    built = build_one(asked, require_out(asked.out), flags, make_progress(flags.quiet))
+    return report_built("build", built)
+
+
+def build_one(
+    recipe: Recipe, out: Path, flags: BuildFlags, progress: "Progress", *, name: str = ""
+) -> "Built":
+    """The artifact of ``recipe`` at ``out``; one of several builds has a ``name``.
+
+    Raises:
+        NeuroncError: what a build refuses.
+    """
+    from neuronc import pipeline
+
     built = pipeline.build_cached(
-        asked,
-        require_out(asked.out),
+        recipe,
+        out,
         verify=not flags.no_verify,
         overwrite=flags.overwrite,
-        dump_ir=flags.dump_ir,
+        dump_ir=None if flags.dump_ir is None else flags.dump_ir / name,
         options=flags.compile_options,
         cache=flags.open_cache(),
-        progress=make_progress(flags.quiet),
+        progress=progress,
     )
-    if not check_reproducible:
-        return report_built("build", built)
-    pipeline.check_reproducible(
-        asked, built, options=flags.compile_options, progress=make_progress(flags.quiet)
+    if not flags.check_reproducible:
+        return built
+    return pipeline.check_reproducible(
+        recipe, built, options=flags.compile_options, progress=progress
     )
-    report = report_built("build", built)
-    return replace(report, data={**report.data, "reproduced": True})
 
 
 def report_built(command: str, built: "Built") -> Report:
@@ -84,6 +120,7 @@ def report_built(command: str, built: "Built") -> Report:
         "weights": None if built.split is None else describe_split(built.split),
         "neuron": manifest.neuron,
         "reused": built.reused,
+        "reproduced": built.reproduced,
         **describe_programs(built.programs),
         "elapsed_s": round(built.elapsed_s, 2),
         "verification": manifest.verification or "unverified",

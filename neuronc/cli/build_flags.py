@@ -113,6 +113,11 @@ FrozenFlag = Annotated[
     bool, typer.Option("--frozen", help="Exit 10 rather than compile: all has to be in the cache.")
 ]
 
+CheckReproducibleFlag = Annotated[
+    bool,
+    typer.Option("--check-reproducible", help="Build twice; exit 6 if the results differ."),
+]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildFlags:
@@ -147,6 +152,7 @@ class BuildFlags:
     compile_timeout: TimeoutOption = None
     cache: CacheOption = None
     frozen: FrozenFlag = False
+    check_reproducible: CheckReproducibleFlag = False
     executor: ExecutorOption = "local"
     address: AddressOption = None
     quiet: QuietFlag = False

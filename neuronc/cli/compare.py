@@ -86,7 +86,8 @@ def compare(
     inside. Otherwise the repeats cannot tell, and the answer says about how many more could.
     """
     from neuronc.bench.compare.rules import DEFAULT_RULES, parse_mode, parse_rules
-    from neuronc.bench.outputs.save import Files, require_writable, save_page
+    from neuronc.bench.outputs.save import Files, save_page
+    from neuronc.checkpoint.paths import require_writable
     from neuronc.cli.progress import make_progress
     from neuronc.provenance.signing import require_signatures
 

@@ -67,6 +67,7 @@ def compile_command(
         message = "--weights is for bundles; a checkpoint has its own"
         raise UsageError(message, hint="leave it out")
     asked = merge_flags(Recipe(checkpoint=checkpoint), **flags.overrides)
+    progress = make_progress(flags.quiet)
     built = pipeline.build(
         asked,
         require_out(asked.out),
@@ -75,8 +76,12 @@ def compile_command(
         dump_ir=flags.dump_ir,
         options=flags.compile_options,
         cache=flags.open_cache(),
-        progress=make_progress(flags.quiet),
+        progress=progress,
     )
+    if flags.check_reproducible:
+        built = pipeline.check_reproducible(
+            asked, built, options=flags.compile_options, progress=progress
+        )
     return report_built("compile", built)
 
 

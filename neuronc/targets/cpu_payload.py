@@ -50,6 +50,8 @@ def _executable_in(payload: bytes) -> tuple[int, int]:
     """Where the longest byte string of the pickle lies; nothing is unpickled."""
     for operation, value, place in pickletools.genops(io.BytesIO(payload)):
         if operation.name in ("BINBYTES", "BINBYTES8") and isinstance(value, bytes):
+            if place is None:
+                break
             start = place + (5 if operation.name == "BINBYTES" else 9)
             if payload[start : start + len(value)] != value:
                 break

@@ -46,7 +46,16 @@ def build(
         [python, "-c", "import neuronc; print(neuronc.__file__)"], text=True, env=env, cwd=home
     )
     assert Path(where.strip()).is_relative_to(python.parent.parent)
-    command = [python, "-m", "neuronc", "build", f"models/{copied.name}", "-o", "out", *SIZES]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "neuronc",
+        "build",
+        f"models/{copied.name}",
+        "-o",
+        "out",
+        *SIZES,
+    ]
     done = subprocess.run(
         [*command, *argv, "--json"], capture_output=True, text=True, env=env, cwd=home, check=False
     )

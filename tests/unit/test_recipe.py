@@ -5,7 +5,9 @@ import pytest
 
 from neuronc.dtypes import COMPUTE_DTYPES
 from neuronc.errors import InputError, UsageError
-from neuronc.recipe import DTYPE_CHOICES, Recipe, load_recipe, merge_flags
+from neuronc.matrix.cells import has_builds, load_cells
+from neuronc.recipe import DTYPE_CHOICES, Recipe, merge_flags
+from neuronc.recipe_file import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -144,7 +146,9 @@ def test_missing_folder_beside_a_recipe_cannot_be_taken_for_a_hub_id(
     assert recipe.checkpoint == str(tmp_path / "recipes" / "model")
 
 
-@pytest.mark.parametrize("name", ["package:pack/a.gguf", "/somewhere/model", "org/name"])
+@pytest.mark.parametrize(
+    "name", ["package:pack/a.gguf", "/somewhere/model", "org/name", "org/name@v1"]
+)
 def test_package_absolute_path_and_hub_id_stay_as_they_are(tmp_path: Path, name: str) -> None:
     assert load_recipe(write(tmp_path, f'checkpoint = "{name}"')).checkpoint == name
 
@@ -175,8 +179,10 @@ def test_dtype_choices_are_auto_and_the_compute_dtypes() -> None:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipe_loads_and_is_named_for_what_it_builds(path: Path) -> None:
-    recipe = load_recipe(path)
-    assert path.stem.endswith(f"_{recipe.target}_tp{recipe.tp}")
+    recipes = [cell.recipe for cell in load_cells(path)]
+    (target,) = {recipe.target for recipe in recipes}
+    what = "matrix" if has_builds(path) else f"tp{recipes[0].tp}"
+    assert path.stem.endswith(f"_{target}_{what}")
     assert f"({path.relative_to(RECIPES)})" in (RECIPES / "README.md").read_text(encoding="utf-8")
 
 
@@ -185,12 +191,13 @@ def test_shipped_recipe_loads_and_is_named_for_what_it_builds(path: Path) -> Non
     [
         'checkpoint = "a\\u0000b"',
         'checkpoint = "a/b"\nout = "a\\u0000b"',
+        'checkpoint = "a/b"\nadapter = "a\\u0000b"',
         'checkpoint = "a/b"\ntp = ' + "9" * 5000,
         'checkpoint = "a/b"\ntp = 99999999999',
         "x = " + "[" * 100_000,
         "a." * 600_000 + "a = 1",
     ],
-    ids=["nul", "nul-out", "digits", "too-large", "deep", "huge"],
+    ids=["nul", "nul-out", "nul-adapter", "digits", "too-large", "deep", "huge"],
 )
 def test_recipe_made_to_harm_is_refused(tmp_path: Path, text: str) -> None:
     assert len(refusal(tmp_path, text).message) < 1000

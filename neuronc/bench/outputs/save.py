@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -20,6 +19,7 @@ from neuronc.bench.outputs.steps_jsonl import step_lines
 from neuronc.bench.run import Measured
 from neuronc.bench.workload.shapes import RequestShape
 from neuronc.bench.workload.trace_file import trace_lines
+from neuronc.checkpoint.paths import require_writable
 from neuronc.errors import InputError, NeuroncError, PlanError, ToolchainError, UsageError
 
 
@@ -69,24 +69,6 @@ class Files:
         """The files that were asked for, by option."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name.replace("_", "-"): path for name, path in found.items() if path is not None}
-
-
-def require_writable(option: str, path: Path) -> None:
-    """Refuse a place that takes no file, before anything is measured for it.
-
-    Raises:
-        UsageError: the folder does not exist or takes no files, or ``path`` is no file.
-    """
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir():
-        message = f"--{option} {path} cannot be written: it is, or is in no, folder"
-        raise UsageError(message, hint="name a file in a folder that exists")
-    if path.exists() and not path.is_file():  # a new file would take a device's place
-        message = f"--{option} {path} cannot be written: it is a device or a pipe"
-        raise UsageError(message, hint="name a file; --json writes to stdout")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        message = f"--{option} {path} cannot be written: {folder} takes no files of yours"
-        raise UsageError(message, hint="check its permissions, or choose another folder")
 
 
 def save(files: Files, document: Document, measured: Measured) -> NeuroncError | None:

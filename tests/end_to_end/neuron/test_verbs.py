@@ -15,7 +15,8 @@ from neuronc.artifact.manifest import read_manifest
 from neuronc.artifact.neffs import compile_bundle
 from neuronc.cli.app import main
 from neuronc.errors import UsageError
-from neuronc.recipe import Recipe, load_recipe
+from neuronc.matrix.cells import load_cells
+from neuronc.recipe import Recipe
 from neuronc.targets.neuron import doctor
 from neuronc.targets.neuron.compiler import toolchain
 from neuronc.targets.neuron.compiler.command import CompilerArgs, compiler_args
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[3]
 RECIPES = sorted(
     str(path.relative_to(ROOT))
     for path in (ROOT / "recipes").rglob("*.toml")
-    if load_recipe(path).target != "cpu"
+    if any(cell.recipe.target != "cpu" for cell in load_cells(path))
 )
 CONFIGS = {"6.7b": "opt-6.7b", "3.1_8b": "llama-3.1-8b", "3.2_1b": "llama-3.2-1b"}
 

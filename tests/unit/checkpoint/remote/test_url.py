@@ -5,7 +5,7 @@ import pytest
 from neuronc.checkpoint.remote.url import is_url, local_form, parse_url, without_secrets
 from neuronc.checkpoint.source import portable_source, resolve_source
 from neuronc.errors import InputError, UsageError
-from neuronc.recipe import load_recipe
+from neuronc.recipe_file import load_recipe
 
 
 @pytest.mark.parametrize("source", ["s3://b/p", "hf://org/name@v1", "https://h/p", "memory://x"])
