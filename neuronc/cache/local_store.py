@@ -5,6 +5,7 @@ in it is trusted for being there: digests are compared whenever it is used. A fo
 written is read all the same.
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -14,13 +15,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neuronc.cache.entry import ENTRY_FILE, Entry, entry_text, place_of, read_entry
+from neuronc.cache.entry import (
+    DIGEST,
+    ENTRY_FILE,
+    MAX_ENTRY_BYTES,
+    REMOVE,
+    DamagedEntryError,
+    Entry,
+    damage_of,
+    entry_text,
+    place_of,
+    read_entry,
+)
 from neuronc.cache.key import FORMAT, KINDS, Key, Kind
 from neuronc.checkpoint.digest import FileDigest, sha256_file
+from neuronc.checkpoint.paths import open_file
 from neuronc.errors import InputError
 
 DAMAGED = "damaged"
-"""Folder, beside those of the kinds, of entries that were found damaged; `collect` empties it."""
+"""Folder, beside those of the kinds, of entries that were found damaged."""
+FAILED = "failed"
+"""Folder below the root where compiles that failed are kept, to be repeated by hand."""
+
+_BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Damage:
+    """What has the place of an entry and is none.
+
+    Attributes:
+        kind: The entry's.
+        digest: Of its key, as the place is named.
+        why: In words.
+    """
+
+    kind: Kind
+    digest: str
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,15 +67,29 @@ class LocalStore:
     root: Path
     damage: list[str] = field(default_factory=list)
 
-    def find(self, key: Key) -> Entry | None:
-        """The entry of ``key``; its files are not looked at. A damaged one is put aside."""
+    def look(self, key: Key) -> Entry | None:
+        """The entry of ``key``; its files are not looked at, and nothing is changed.
+
+        Raises:
+            DamagedEntryError: it is not whole.
+            InputError: it cannot be read now.
+        """
         path = self.root / place_of(key)
-        if not (path / ENTRY_FILE).is_file():
+        if not os.path.lexists(path):
             return None
         try:
             return read_entry(path / ENTRY_FILE)
+        except InputError:
+            if not os.path.lexists(path):  # somebody cleaned meanwhile
+                return None
+            raise
+
+    def find(self, key: Key) -> Entry | None:
+        """`look`; but one that is damaged is put aside, and one that cannot be read is none."""
+        try:
+            return self.look(key)
         except InputError as error:
-            self._put_aside(path, error.message)
+            self._not_used(self.root / place_of(key), error)
             return None
 
     def take(self, key: Key, folder: Path) -> Entry | None:
@@ -51,6 +97,9 @@ class LocalStore:
 
         None where there is no such entry, or a damaged one, which is put aside. Copies and no links:
         what is done to an artifact is not done to the store.
+
+        Raises:
+            OSError: ``folder`` cannot be written.
         """
         entry = self.find(key)
         if entry is None:
@@ -59,13 +108,13 @@ class LocalStore:
         try:
             for file in entry.files:
                 _copy_checked(place / file.path, folder / file.path, file)
-        except (OSError, InputError) as error:
+        except InputError as error:
             for file in entry.files:
                 (folder / file.path).unlink(missing_ok=True)
             if place.is_dir():  # else somebody cleaned meanwhile
-                self._put_aside(place, str(error))
+                self._not_used(place, error)
             return None
-        with suppress(OSError):  # when it was used last: what `collect` goes by
+        with suppress(OSError):  # when it was used last: what cleaning up goes by
             os.utime(place / ENTRY_FILE)
         return entry
 
@@ -82,68 +131,113 @@ class LocalStore:
         return entry if self.adopt(entry, folder) else None
 
     def adopt(self, entry: Entry, folder: Path) -> bool:
-        """Keep ``entry``, whose files lie in ``folder``; whether it is kept, by us or before us."""
-        place = self.root / entry.place
-        if self.find(entry.key) is not None:
-            return True
-        staging: Path | None = None
+        """`write`, and whether that went well."""
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{place.name[:12]}.", dir=place.parent))
+            self.write(entry, folder)
+        except (OSError, InputError):
+            return False
+        return True
+
+    def write(self, entry: Entry, folder: Path) -> None:
+        """Keep ``entry``, whose files lie in ``folder``, unless it is there already.
+
+        Raises:
+            InputError: the files are not those of ``entry``, or its inputs are too large.
+            OSError: the store cannot be written, or the disk is full.
+        """
+        if self.find(entry.key) is not None:
+            return
+        text = entry_text(entry).encode()
+        if len(text) > MAX_ENTRY_BYTES:
+            message = f"the inputs of {entry.place} have {len(text)} bytes; a store takes fewer"
+            raise InputError(message, hint="shorten the model's config.json")
+        place = self.root / entry.place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{place.name[:12]}.", dir=place.parent))
+        try:
             for file in entry.files:
                 _copy_checked(folder / file.path, staging / file.path, file)
-            (staging / ENTRY_FILE).write_text(entry_text(entry), encoding="utf-8")
+            (staging / ENTRY_FILE).write_bytes(text)
             staging.chmod(0o755)  # mkdtemp makes it private; a store may be shared
-            with suppress(OSError):  # another build's, whole as ours
-                staging.rename(place)
-        except OSError:
-            return False
+            _rename(staging, place)
         finally:
-            if staging is not None:
-                shutil.rmtree(staging, ignore_errors=True)
-        return (place / ENTRY_FILE).is_file()
+            shutil.rmtree(staging, ignore_errors=True)
 
-    def entries(self, kind: Kind | None = None) -> Iterator[Entry]:
-        """Every entry, or those of one kind; damaged ones are put aside."""
+    def scan(self, kind: Kind | None = None) -> Iterator[Entry | Damage]:
+        """Everything that has the place of an entry; nothing is changed."""
         for one in KINDS if kind is None else (kind,):
-            for path in sorted((self.root / f"v{FORMAT}" / one).glob("*/*/entry.json")):
-                if path.parent.name.startswith("."):
+            for path in sorted((self.root / f"v{FORMAT}" / one).glob("*/*")):
+                if not DIGEST.fullmatch(path.name) or path.parent.name != path.name[:2]:
                     continue
                 try:
-                    yield read_entry(path)
+                    yield read_entry(path / ENTRY_FILE)
                 except InputError as error:
-                    if path.exists():
-                        self._put_aside(path.parent, error.message)
+                    if os.path.lexists(path):
+                        yield Damage(kind=one, digest=path.name, why=error.message)
+
+    def entries(self, kind: Kind | None = None) -> Iterator[Entry]:
+        """Every entry, or those of one kind, without what is damaged."""
+        return (found for found in self.scan(kind) if isinstance(found, Entry))
 
     def check(self, entry: Entry) -> None:
         """Compare every file of ``entry`` with its digest.
 
         Raises:
-            InputError: one is missing or another.
+            DamagedEntryError: one is missing or another.
+            InputError: one cannot be read now.
         """
         for file in entry.files:
-            path = self.root / entry.place / file.path
-            if path.is_symlink() or sha256_file(path) != file.sha256:
-                message = f"{path} is not the file that was kept"
-                raise InputError(message, hint="neuronc cache verify --remove takes it away")
+            _check(self.root / entry.place / file.path, file)
 
-    def remove(self, entry: Entry) -> bool:
-        """Take ``entry`` away, as a whole; whether it is gone."""
-        return self._take_away(self.root / entry.place)
+    def last_used_s(self, entry: Entry) -> float:
+        """When ``entry`` was made or taken last, in seconds since 1970; 0 if it is gone."""
+        with suppress(OSError):
+            return (self.root / entry.place / ENTRY_FILE).stat().st_mtime
+        return 0.0
 
-    def _put_aside(self, path: Path, why: str) -> None:
-        self.damage.append(f"cache entry {path.name[:16]} was damaged and is not used: {why}")
+    def remove(self, place: str) -> bool:
+        """Take the entry at ``place`` away, as a whole; whether it is gone."""
+        path = self.root / place
+        with suppress(OSError):
+            gone = Path(tempfile.mkdtemp(prefix=f".gone.{path.name[:12]}.", dir=path.parent))
+            with suppress(OSError):
+                path.rename(gone / path.name)
+            shutil.rmtree(gone, ignore_errors=True)
+        return not os.path.lexists(path)
+
+    def _not_used(self, path: Path, error: InputError) -> None:
+        is_damaged = isinstance(error, DamagedEntryError)
+        what = "was damaged" if is_damaged else "cannot be read"
+        self.damage.append(f"cache entry {path.name[:16]} {what} and is not used: {error.message}")
+        if is_damaged:
+            self._put_aside(path)
+
+    def _put_aside(self, path: Path) -> None:
         aside = self.root / f"v{FORMAT}" / DAMAGED
         with suppress(OSError):
             aside.mkdir(exist_ok=True)
-            path.rename(Path(tempfile.mkdtemp(prefix=f"{path.name[:16]}.", dir=aside)) / path.name)
+            place = Path(tempfile.mkdtemp(prefix=f"{path.name[:16]}.", dir=aside))
+            try:
+                path.rename(place / path.name)
+            finally:
+                with suppress(OSError):  # where another process was faster
+                    place.rmdir()
 
-    def _take_away(self, path: Path) -> bool:
-        gone = path.with_name(f".gone.{path.name}")
-        with suppress(OSError):
-            path.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
-        return not path.exists()
+
+def _rename(staging: Path, place: Path) -> None:
+    try:
+        staging.rename(place)
+    except OSError:
+        if not _is_whole(place):
+            raise  # else it is another build's, as good as ours
+
+
+def _is_whole(place: Path) -> bool:
+    try:
+        read_entry(place / ENTRY_FILE)
+    except InputError:
+        return False
+    return True
 
 
 def _digest_of(path: Path) -> FileDigest:
@@ -151,10 +245,38 @@ def _digest_of(path: Path) -> FileDigest:
 
 
 def _copy_checked(source: Path, target: Path, file: FileDigest) -> None:
+    """Copy ``source``, if it is ``file``; what was compared is what was written.
+
+    Raises:
+        DamagedEntryError: it is another.
+        InputError: it cannot be read now.
+        OSError: ``target`` cannot be written.
+    """
+    with target.open("wb") as out:
+        _check(source, file, out.write)
+
+
+def _check(source: Path, file: FileDigest, write: Any = lambda _: None) -> None:
+    digest, size = hashlib.sha256(), 0
+    for block in _blocks(source):
+        digest.update(block)
+        size += len(block)
+        write(block)
+        if size > file.size_bytes:
+            break
+    if size != file.size_bytes or digest.hexdigest() != file.sha256:
+        message = f"{source} is not the file that was kept"
+        raise DamagedEntryError(message, hint=REMOVE)
+
+
+def _blocks(source: Path) -> Iterator[bytes]:
+    # A generator: what its reader fails at, as a full disk, does not pass through here.
     if source.is_symlink():
-        message = f"{file.path} is a link"
-        raise InputError(message)
-    shutil.copyfile(source, target)
-    if target.stat().st_size != file.size_bytes or sha256_file(target) != file.sha256:
-        message = f"{file.path} is not the file that was kept"
-        raise InputError(message)
+        message = f"{source} is a link"
+        raise DamagedEntryError(message, hint=REMOVE)
+    try:
+        with open_file(source) as opened:
+            while block := opened.read(_BLOCK_BYTES):
+                yield block
+    except InputError as error:
+        raise damage_of(error) from error

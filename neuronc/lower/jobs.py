@@ -47,7 +47,7 @@ class ProgramJob:
         taps: Whether it gives out what every layer does.
         top_k_call: Whether neuronx-cc gets its own custom call for top-k.
         dump_ir: Folder for numbered IR dumps, or None.
-        cache: Place of the store; None for none.
+        cache: Address of the store; None for none.
         known_bytes: Memory that such a program took before; None if nothing is known.
     """
 
@@ -65,7 +65,7 @@ class ProgramJob:
     taps: bool = False
     top_k_call: bool = False
     dump_ir: str | None = None
-    cache: str | None = None
+    cache: Mapping[str, str | None] | None = None
     known_bytes: int | None = None
 
 
@@ -124,7 +124,7 @@ def run_jobs(
             raise frozen_error(cache, {one.name: one.key for one in found})
         for one in found:
             needed[one.name] |= {
-                "cache": cache.place,
+                "cache": cache.address,
                 "signature": one.signature,
                 "known_bytes": known_bytes(cache, one.key),
             }
@@ -135,7 +135,7 @@ def run_jobs(
         made=tuple(needed),
         reused=tuple(name for name in told if name not in needed),
         peak_rss_bytes=peak,
-        damage=() if cache is None else tuple(cache.local.damage),
+        damage=() if cache is None else cache.damage,
     )
 
 
