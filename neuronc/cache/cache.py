@@ -14,7 +14,7 @@ from neuronc.cache.key import Key
 from neuronc.cache.local_store import LocalStore
 from neuronc.cache.locks import key_lock
 from neuronc.cache.remote_store import RemoteStore
-from neuronc.checkpoint.remote.url import is_url, local_form
+from neuronc.checkpoint.remote.url import is_url, local_form, without_secrets
 from neuronc.errors import UsageError
 
 VARIABLE = "NEURONC_CACHE"
@@ -27,29 +27,33 @@ OFF = "off"
 """Value of ``--cache`` and the variable for no store at all."""
 
 
+AnyStore = LocalStore | RemoteStore
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
     """Where finished work is looked for and kept.
 
     Attributes:
         local: Looked at first, and the only one that is written to.
-        remote: Looked at next; what it has is copied to ``local``.
+        remote: Looked at next, behind a URL or in another folder; what it has is copied to
+            ``local``.
     """
 
     local: LocalStore
-    remote: RemoteStore | None = None
+    remote: AnyStore | None = None
 
     @property
     def address(self) -> dict[str, str | None]:
         """Arguments of `open_stores`, for another process; may hold a URL's secrets."""
-        url = None if self.remote is None else self.remote.url.full
-        return {"folder": str(self.local.root), "url": url}
+        behind = None if self.remote is None else self.remote.address
+        return {"folder": self.local.address, "behind": behind}
 
     @property
     def shown(self) -> str:
         """What people are told of where it is."""
-        behind = "" if self.remote is None else f" (and {self.remote.url.shown})"
-        return f"{self.local.root}{behind}"
+        behind = "" if self.remote is None else f" (and {self.remote.shown})"
+        return f"{self.local.shown}{behind}"
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -109,29 +113,67 @@ def open_cache(place: str | None) -> Cache | None:
         InputError: a URL that is none, or does not answer.
         ToolchainError: the library for the URL is not installed.
     """
-    named = local_form(place or os.environ.get(VARIABLE) or str(user_folder()))
+    named = _named(place)
     if named == OFF:
         return None
     if is_url(named):
-        cache = open_stores(_own_folder(), named)
-    else:
-        behind = os.environ.get(REMOTE_VARIABLE)
-        cache = open_stores(named, None if behind in (None, "", OFF) else behind)
-    if cache.remote is not None:
-        cache.remote.require_reachable()
-    return cache
+        return Cache(local=open_folder(_own_folder()), remote=open_answering(named))
+    behind = os.environ.get(REMOTE_VARIABLE) or OFF
+    remote = None if behind == OFF else open_answering(behind)
+    return Cache(local=open_folder(named), remote=remote)
 
 
-def open_stores(folder: str, url: str | None) -> Cache:
-    """The store in ``folder`` with the one at ``url`` behind it; nothing is read yet.
+def open_folder_named(place: str | None) -> LocalStore:
+    """The folder that ``--cache`` and the environment name, as `open_cache` finds it.
 
     Raises:
-        UsageError: ``folder`` is something else.
-        InputError: a URL that is none.
-        ToolchainError: the library for it is not installed.
+        UsageError: they name a URL, no store at all, or something that is not a folder.
     """
-    remote = None if url is None else RemoteStore.open(url)
-    return Cache(local=open_folder(folder), remote=remote)
+    named = _named(place)
+    if named == OFF or is_url(named):
+        message = f"this is for a cache in a folder, and the cache is {without_secrets(named)}"
+        raise UsageError(message, hint=f"pass --cache DIR, or set {VARIABLE} to a folder")
+    return open_folder(named)
+
+
+def open_place(place: str | None) -> AnyStore:
+    """The one store that ``--cache`` and the environment name: the folder or the URL.
+
+    Raises:
+        UsageError: they name no store at all, or something that is not a folder.
+        InputError: a URL that is none, or does not answer.
+        ToolchainError: the library for the URL is not installed.
+    """
+    named = _named(place)
+    return open_answering(named) if is_url(named) else open_folder_named(place)
+
+
+def open_answering(place: str) -> AnyStore:
+    """The store in the folder or behind the URL ``place``; a URL has to answer.
+
+    Raises:
+        UsageError: what is there is not a folder.
+        InputError: a URL that is none, or does not answer.
+        ToolchainError: the library for the URL is not installed.
+    """
+    store = _open(place)
+    if isinstance(store, RemoteStore):
+        store.require_reachable()
+    return store
+
+
+def open_stores(folder: str, behind: str | None) -> Cache:
+    """The cache that `Cache.address` describes; nothing is read yet.
+
+    Raises:
+        NeuroncError: as `open_answering`, but for what is found by asking.
+    """
+    return Cache(local=open_folder(folder), remote=None if behind is None else _open(behind))
+
+
+def _open(place: str) -> AnyStore:
+    path = local_form(place)
+    return RemoteStore.open(path) if is_url(path) else open_folder(path)
 
 
 def open_folder(folder: str) -> LocalStore:
@@ -147,6 +189,10 @@ def open_folder(folder: str) -> LocalStore:
             message, hint=f"pass a folder, a URL or {OFF!r} with --cache or {VARIABLE}"
         )
     return LocalStore(root=root.absolute())
+
+
+def _named(place: str | None) -> str:
+    return local_form(place or os.environ.get(VARIABLE) or str(user_folder()))
 
 
 def _own_folder() -> str:

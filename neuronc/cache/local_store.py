@@ -5,11 +5,11 @@ in it is trusted for being there: digests are compared whenever it is used. A fo
 written is read all the same.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,25 +19,21 @@ from neuronc.cache.entry import (
     DIGEST,
     ENTRY_FILE,
     MAX_ENTRY_BYTES,
-    REMOVE,
     DamagedEntryError,
     Entry,
-    damage_of,
     entry_text,
     place_of,
+    place_of_digest,
     read_entry,
 )
+from neuronc.cache.entry_files import check_file, copy_checked, digest_of
 from neuronc.cache.key import FORMAT, KINDS, Key, Kind
-from neuronc.checkpoint.digest import FileDigest, sha256_file
-from neuronc.checkpoint.paths import open_file
 from neuronc.errors import InputError
 
 DAMAGED = "damaged"
 """Folder, beside those of the kinds, of entries that were found damaged."""
 FAILED = "failed"
 """Folder below the root where compiles that failed are kept, to be repeated by hand."""
-
-_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +62,16 @@ class LocalStore:
 
     root: Path
     damage: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """What opens it again."""
+        return str(self.root)
+
+    @property
+    def shown(self) -> str:
+        """What people are told of where it is."""
+        return str(self.root)
 
     def look(self, key: Key) -> Entry | None:
         """The entry of ``key``; its files are not looked at, and nothing is changed.
@@ -106,8 +112,7 @@ class LocalStore:
             return None
         place = self.root / entry.place
         try:
-            for file in entry.files:
-                _copy_checked(place / file.path, folder / file.path, file)
+            self.copy(entry, folder)
         except InputError as error:
             for file in entry.files:
                 (folder / file.path).unlink(missing_ok=True)
@@ -118,6 +123,29 @@ class LocalStore:
             os.utime(place / ENTRY_FILE)
         return entry
 
+    def fetch(self, key: Key, folder: Path) -> Entry | None:
+        """`take` for who reads through this store from another: nothing is changed.
+
+        Raises:
+            DamagedEntryError: the entry, or one of its files, is damaged.
+            InputError: it cannot be read now.
+            OSError: ``folder`` cannot be written.
+        """
+        entry = self.look(key)
+        if entry is not None:
+            self.copy(entry, folder)
+        return entry
+
+    def copy(self, entry: Entry, folder: Path) -> None:
+        """Copy the files of ``entry`` into ``folder`` and compare their digests.
+
+        Raises:
+            InputError: as `fetch`.
+            OSError: ``folder`` cannot be written.
+        """
+        for file in entry.files:
+            copy_checked(self.root / entry.place / file.path, folder / file.path, file)
+
     def put(
         self, key: Key, folder: Path, names: Sequence[str], facts: Mapping[str, Any]
     ) -> Entry | None:
@@ -126,7 +154,7 @@ class LocalStore:
         One that is there stays: another build may be reading it. A store that cannot be written,
         or a full disk, only costs the keeping: None.
         """
-        digests = tuple(_digest_of(folder / name) for name in names)
+        digests = tuple(digest_of(folder / name) for name in names)
         entry = Entry(key=key, files=digests, facts=facts)
         return entry if self.adopt(entry, folder) else None
 
@@ -138,15 +166,15 @@ class LocalStore:
             return False
         return True
 
-    def write(self, entry: Entry, folder: Path) -> None:
-        """Keep ``entry``, whose files lie in ``folder``, unless it is there already.
+    def write(self, entry: Entry, folder: Path) -> bool:
+        """Keep ``entry``, whose files lie in ``folder``; False if it is there already.
 
         Raises:
             InputError: the files are not those of ``entry``, or its inputs are too large.
             OSError: the store cannot be written, or the disk is full.
         """
         if self.find(entry.key) is not None:
-            return
+            return False
         text = entry_text(entry).encode()
         if len(text) > MAX_ENTRY_BYTES:
             message = f"the inputs of {entry.place} have {len(text)} bytes; a store takes fewer"
@@ -156,24 +184,40 @@ class LocalStore:
         staging = Path(tempfile.mkdtemp(prefix=f".{place.name[:12]}.", dir=place.parent))
         try:
             for file in entry.files:
-                _copy_checked(folder / file.path, staging / file.path, file)
+                copy_checked(folder / file.path, staging / file.path, file)
             (staging / ENTRY_FILE).write_bytes(text)
             staging.chmod(0o755)  # mkdtemp makes it private; a store may be shared
             _rename(staging, place)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+        return True
 
-    def scan(self, kind: Kind | None = None) -> Iterator[Entry | Damage]:
-        """Everything that has the place of an entry; nothing is changed."""
+    def digests(self, kind: Kind) -> list[str]:
+        """Of the keys of all entries of ``kind``, as they are named; only listed, not read."""
+        found = sorted((self.root / f"v{FORMAT}" / kind).glob("*/*"))
+        return [
+            path.name
+            for path in found
+            if DIGEST.fullmatch(path.name) and path.parent.name == path.name[:2]
+        ]
+
+    def scan(
+        self, kind: Kind | None = None, *, without: AbstractSet[str] = frozenset()
+    ) -> Iterator[Entry | Damage]:
+        """Everything that has the place of an entry, but for the digests ``without``.
+
+        Nothing is changed.
+        """
         for one in KINDS if kind is None else (kind,):
-            for path in sorted((self.root / f"v{FORMAT}" / one).glob("*/*")):
-                if not DIGEST.fullmatch(path.name) or path.parent.name != path.name[:2]:
+            for digest in self.digests(one):
+                if digest in without:
                     continue
+                path = self.root / place_of_digest(one, digest)
                 try:
                     yield read_entry(path / ENTRY_FILE)
                 except InputError as error:
                     if os.path.lexists(path):
-                        yield Damage(kind=one, digest=path.name, why=error.message)
+                        yield Damage(kind=one, digest=digest, why=error.message)
 
     def entries(self, kind: Kind | None = None) -> Iterator[Entry]:
         """Every entry, or those of one kind, without what is damaged."""
@@ -187,7 +231,7 @@ class LocalStore:
             InputError: one cannot be read now.
         """
         for file in entry.files:
-            _check(self.root / entry.place / file.path, file)
+            check_file(self.root / entry.place / file.path, file)
 
     def last_used_s(self, entry: Entry) -> float:
         """When ``entry`` was made or taken last, in seconds since 1970; 0 if it is gone."""
@@ -238,45 +282,3 @@ def _is_whole(place: Path) -> bool:
     except InputError:
         return False
     return True
-
-
-def _digest_of(path: Path) -> FileDigest:
-    return FileDigest(path=path.name, size_bytes=path.stat().st_size, sha256=sha256_file(path))
-
-
-def _copy_checked(source: Path, target: Path, file: FileDigest) -> None:
-    """Copy ``source``, if it is ``file``; what was compared is what was written.
-
-    Raises:
-        DamagedEntryError: it is another.
-        InputError: it cannot be read now.
-        OSError: ``target`` cannot be written.
-    """
-    with target.open("wb") as out:
-        _check(source, file, out.write)
-
-
-def _check(source: Path, file: FileDigest, write: Any = lambda _: None) -> None:
-    digest, size = hashlib.sha256(), 0
-    for block in _blocks(source):
-        digest.update(block)
-        size += len(block)
-        write(block)
-        if size > file.size_bytes:
-            break
-    if size != file.size_bytes or digest.hexdigest() != file.sha256:
-        message = f"{source} is not the file that was kept"
-        raise DamagedEntryError(message, hint=REMOVE)
-
-
-def _blocks(source: Path) -> Iterator[bytes]:
-    # A generator: what its reader fails at, as a full disk, does not pass through here.
-    if source.is_symlink():
-        message = f"{source} is a link"
-        raise DamagedEntryError(message, hint=REMOVE)
-    try:
-        with open_file(source) as opened:
-            while block := opened.read(_BLOCK_BYTES):
-                yield block
-    except InputError as error:
-        raise damage_of(error) from error

@@ -3,6 +3,7 @@
 An interrupted upload leaves files that nobody looks at, since nothing says that they are whole.
 """
 
+import tempfile
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -41,6 +42,16 @@ class RemoteStore:
 
     url: Url
     store: Store
+
+    @property
+    def address(self) -> str:
+        """What opens it again; holds the URL's secrets."""
+        return self.url.full
+
+    @property
+    def shown(self) -> str:
+        """What people are told of where it is: the URL without secrets."""
+        return self.url.shown
 
     @classmethod
     def open(cls, url: str) -> "RemoteStore":
@@ -99,11 +110,10 @@ class RemoteStore:
         for file in entry.files:
             self._copy(entry, file, folder / file.path)
 
-    def upload(self, entry: Entry, folder: Path, scratch: Path) -> bool:
+    def write(self, entry: Entry, folder: Path) -> bool:
         """Copy ``entry``, whose files lie in ``folder``; False if it is there already.
 
-        What arrived is read back into the folder ``scratch`` and compared, before ``entry.json``
-        makes it an entry.
+        What arrived is read back and compared, before ``entry.json`` makes it an entry.
 
         Raises:
             DamagedEntryError: what is there, or arrived, is damaged.
@@ -116,7 +126,8 @@ class RemoteStore:
             with reading_url(child.shown, self.url, doing="write"):
                 self.store.fs.makedirs(child.full.rpartition("/")[0], exist_ok=True)
                 self.store.fs.put_file(str(folder / file.path), child.full)
-            self._copy(entry, file, scratch / file.path)
+            with tempfile.TemporaryDirectory(prefix="neuronc-cache-") as scratch:
+                self._copy(entry, file, Path(scratch, file.path))
         child = self._child(entry.place, ENTRY_FILE)
         with reading_url(child.shown, self.url, doing="write"):
             self.store.fs.pipe_file(child.full, entry_text(entry).encode())
