@@ -15,7 +15,7 @@ from neuronc.cache.local_store import LocalStore
 from neuronc.cache.locks import key_lock
 from neuronc.cache.remote_store import RemoteStore
 from neuronc.checkpoint.remote.url import is_url, local_form, without_secrets
-from neuronc.errors import UsageError
+from neuronc.errors import InputError, UsageError
 
 VARIABLE = "NEURONC_CACHE"
 """Environment variable: what holds where ``--cache`` says nothing."""
@@ -75,7 +75,10 @@ class Cache:
         with tempfile.TemporaryDirectory(prefix="neuronc-cache-") as scratch:
             try:
                 found = self.remote.fetch(key, Path(scratch))
-            except DamagedEntryError as error:
+            except InputError as error:
+                is_unusable = isinstance(error, DamagedEntryError)
+                if not is_unusable and isinstance(self.remote, RemoteStore):
+                    raise  # the place, not the entry, has a problem
                 self.local.damage.append(f"{error.message}, and is not used")
                 return None
             if found is None:

@@ -81,5 +81,5 @@ def _owner_in(path: Path) -> str:
     try:
         told = json.loads(path.read_text(encoding="utf-8")[:1000])
         return f"process {int(told['pid'])} on {str(told['host'])[:80]!r}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

@@ -124,7 +124,8 @@ class RemoteStore:
         for file in entry.files:
             child = self._child(entry.place, file.path)
             with reading_url(child.shown, self.url, doing="write"):
-                self.store.fs.makedirs(child.full.rpartition("/")[0], exist_ok=True)
+                if self.url.scheme not in (*_BUCKETS, "hf"):  # these have no folders to make
+                    self.store.fs.makedirs(child.full.rpartition("/")[0], exist_ok=True)
                 self.store.fs.put_file(str(folder / file.path), child.full)
             with tempfile.TemporaryDirectory(prefix="neuronc-cache-") as scratch:
                 self._copy(entry, file, Path(scratch, file.path))
