@@ -1,12 +1,13 @@
 """What differs between two artifacts, and which of it made another program necessary."""
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from neuronc.artifact.manifest import WEIGHTS_DIR, Manifest, read_manifest
-from neuronc.artifact.same_config import WITHOUT_EFFECT
+from neuronc.artifact.same_config import without_effect
 from neuronc.checkpoint.folder import read_config
 from neuronc.parallel.split_manifest import check_files
 from neuronc.trace.program_spec import PHASES
@@ -68,11 +69,15 @@ def find_differences(
     a, b = manifests
     configs = [read_config(folder / WEIGHTS_DIR) for folder in sides]
     neuron = [dict(found.neuron or {}) for found in manifests]
+    ignored = without_effect(is_embedding=a.embeds and b.embeds)
     return (
         *_unlike("input", a.model, b.model, only=("source",), effect="nothing"),
         *_options(a, b),
         *_compiler_arguments(*neuron),
-        *(_config_difference(found) for found in _unlike("config", *configs, effect="lowering")),
+        *(
+            _config_difference(found, ignored)
+            for found in _unlike("config", *configs, effect="lowering")
+        ),
         *_tools(a, b),
         *_compilers(*neuron),
         *_host(a, b),
@@ -106,8 +111,8 @@ def _compiler_arguments(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[
     yield from _unlike("option", a, b, only=("top_k_calls",))
 
 
-def _config_difference(found: Difference) -> Difference:
-    if found.name not in WITHOUT_EFFECT:
+def _config_difference(found: Difference, ignored: AbstractSet[str]) -> Difference:
+    if found.name not in ignored:
         return found
     return Difference(kind="config", name=found.name, a=found.a, b=found.b, effect="nothing")
 

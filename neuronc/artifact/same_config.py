@@ -23,8 +23,15 @@ _IN_GENERATING = (
     "min_length", "min_new_tokens", "no_repeat_ngram_size", "num_beams", "num_return_sequences",
     "repetition_penalty", "temperature", "top_k", "top_p",
 )  # fmt: skip
-WITHOUT_EFFECT = frozenset((*_ABOUT_THE_FILE, *_IN_TRAINING, *_IN_GENERATING))
-"""Fields that no program depends on: what a model is called, how it is trained and sampled from."""
+_WITHOUT_EFFECT = frozenset((*_ABOUT_THE_FILE, *_IN_TRAINING, *_IN_GENERATING))
+
+
+def without_effect(*, is_embedding: bool) -> frozenset[str]:
+    """Fields that no program depends on: what a model is called, how it is trained and sampled from.
+
+    An encoder's positions may be counted from its padding.
+    """
+    return _WITHOUT_EFFECT if is_embedding else _WITHOUT_EFFECT | {"pad_token_id"}
 
 
 def first_difference(one: ModelConfig, other: ModelConfig) -> str | None:
@@ -55,7 +62,7 @@ def _meaning(config: ModelConfig) -> dict[str, Any]:
         if isinstance(value, str | int | float | list | tuple)
         and not name.startswith("base_model_")
     }
-    ignored = WITHOUT_EFFECT if config.embedding else WITHOUT_EFFECT | {"pad_token_id"}
+    ignored = without_effect(is_embedding=bool(config.embedding))
     fields = {**known, **raw, **_rope(raw, defaults)}
     fields.update(
         tie_word_embeddings=config.tie_word_embeddings,

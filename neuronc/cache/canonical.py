@@ -3,9 +3,10 @@
 import hashlib
 import re
 
-_LOCATION = re.compile(r"\s*loc\((?:[^()\"]|\"(?:[^\"\\]|\\.)*\"|\([^()]*\))*\)")
-_LOCATION_LINE = re.compile(r"^#loc.*\n?", re.MULTILINE)
-_MODULE_NAME = re.compile(r"^module @(?:\"[^\"]*\"|[\w.$-]+)", re.MULTILINE)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_TOKEN = re.compile(rf"{_QUOTED}|\s*(?<![\w.$@%#!-])loc\(|[()]")
+_LOCATION_LINE = re.compile(r"^#loc\d*\s*=.*\n?", re.MULTILINE)
+_MODULE_NAME = re.compile(rf"^module @(?:{_QUOTED}|[\w.$-]+)", re.MULTILINE)
 
 
 def digest_stablehlo(text: str) -> str:
@@ -13,9 +14,26 @@ def digest_stablehlo(text: str) -> str:
 
     MLIR numbers values in the order in which it prints them, so they have no names to leave out.
     """
-    if "loc" in text:
-        text = _LOCATION.sub("", _LOCATION_LINE.sub("", text))
+    if "loc(" in text:
+        text = _without_locations(_LOCATION_LINE.sub("", text))
     return hashlib.sha256(_MODULE_NAME.sub("module", text, count=1).encode()).hexdigest()
+
+
+def _without_locations(text: str) -> str:
+    """``text`` without every ``loc(...)``, however deep its brackets; what is quoted stays."""
+    kept, begin, depth = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        word = token[0]
+        if depth == 0:
+            if word.endswith("loc("):
+                kept.append(text[begin : token.start()])
+                depth = 1
+        elif word.endswith("("):
+            depth += 1
+        elif word == ")":
+            depth -= 1
+            begin = token.end()
+    return "".join([*kept, text[begin:]]) if depth == 0 else text
 
 
 def digest_hlo(hlo: bytes) -> str:

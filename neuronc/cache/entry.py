@@ -1,14 +1,17 @@
 """``entry.json``: the key of an entry, the digests of its files, and how it came to be."""
 
+import errno
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from neuronc.cache.key import FORMAT, KINDS, Key, Kind
 from neuronc.checkpoint.digest import FileDigest
+from neuronc.checkpoint.paths import open_file
 from neuronc.errors import InputError
 from neuronc.lower.program_files import (
     COMPILED,
@@ -32,6 +35,17 @@ FILES: Mapping[Kind, frozenset[str]] = {
 }
 """What an entry of a kind may hold: nothing else comes out of a store."""
 
+_OPTIONAL = frozenset({NEURON_HLO})
+_MAX_FILE_BYTES = 2**50
+_PASSING = (
+    errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+)  # fmt: skip
+"""Reasons for which a file cannot be read now that say nothing of what is in it."""
+
+
+class DamagedEntryError(InputError):
+    """Something that has an entry's name and is not that entry."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
@@ -40,8 +54,8 @@ class Entry:
     Attributes:
         key: What it was made from.
         files: Plain names beside ``entry.json``, with size and digest.
-        facts: How making it went: ``created_at``, ``wall_s``, ``peak_rss_bytes``, ``neuronc``.
-            Nothing depends on them.
+        facts: How making it went: ``created_at``, ``wall_s``, ``peak_rss_bytes``, ``neuronc``, and
+            ``what`` it is in words. Nothing depends on them.
     """
 
     key: Key
@@ -61,8 +75,12 @@ class Entry:
 
 def place_of(key: Key) -> str:
     """Where the entry of ``key`` lies below a store's root."""
-    digest = key.digest
-    return f"v{FORMAT}/{key.kind}/{digest[:2]}/{digest}"
+    return place_of_digest(key.kind, key.digest)
+
+
+def place_of_digest(kind: Kind, digest: str) -> str:
+    """Where the entry of the key with ``digest`` lies below a store's root."""
+    return f"v{FORMAT}/{kind}/{digest[:2]}/{digest}"
 
 
 def entry_text(entry: Entry) -> str:
@@ -75,63 +93,89 @@ def entry_text(entry: Entry) -> str:
         "files": [asdict(file) for file in entry.files],
         "facts": dict(entry.facts),
     }
-    return json.dumps(told, indent=1) + "\n"
+    return json.dumps(told, indent=1, allow_nan=False) + "\n"
 
 
 def read_entry(path: Path) -> Entry:
     """The entry whose ``entry.json`` is ``path``.
 
     Raises:
-        InputError: it is no entry, or its inputs are not those that it is named after.
+        DamagedEntryError: it is no entry, or its inputs are not those that it is named after.
+        InputError: it cannot be read now, and may be good.
     """
+    if path.is_symlink() or path.parent.is_symlink():
+        message = f"{path} is a link, or lies behind one"
+        raise DamagedEntryError(message, hint=REMOVE)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             raw = file.read(MAX_ENTRY_BYTES + 1)
-    except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}"
-        raise InputError(message, hint=_REMOVE) from error
+    except InputError as error:
+        raise damage_of(error) from error
     return parse_entry(raw, named=path.parent.name, subject=str(path))
+
+
+def damage_of(error: InputError) -> InputError:
+    """``error`` of reading a file of an entry: damage, unless the reason may pass."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in _PASSING:
+        return error
+    return DamagedEntryError(error.message, hint=REMOVE)
 
 
 def parse_entry(raw: bytes, *, named: str, subject: str) -> Entry:
     """The entry that ``raw`` holds, which has to be the one of the digest ``named``.
 
     Raises:
-        InputError: as `read_entry`.
+        DamagedEntryError: as `read_entry`.
     """
     try:
         if len(raw) > MAX_ENTRY_BYTES:
             message = f"more than {MAX_ENTRY_BYTES} bytes"
             raise ValueError(message)
-        entry = _entry_of(json.loads(raw))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"{subject} is damaged: {error!r}"
-        raise InputError(message, hint=_REMOVE) from error
-    if entry.key.digest != named:
-        message = f"{subject} is of the key {entry.key.digest[:16]}; its folder says {named[:16]}"
-        raise InputError(message, hint=_REMOVE)
+        entry = _entry_of(json.loads(raw, parse_constant=_refuse))
+        digest = entry.key.digest
+        entry.key.differences(entry.key)  # what is nested too deep is found here and not later
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{subject} is damaged: {type(error).__name__}: {str(error)[:200]}"
+        raise DamagedEntryError(message, hint=REMOVE) from error
+    if digest != named:
+        message = f"{subject} is of the key {digest[:16]}; its folder says {named[:16]}"
+        raise DamagedEntryError(message, hint=REMOVE)
     return entry
 
 
+def _refuse(constant: str) -> NoReturn:
+    message = f"{constant} is no JSON"
+    raise ValueError(message)
+
+
 def _entry_of(told: Any) -> Entry:
-    if told["format"] != FORMAT or told["kind"] not in KINDS:
-        message = f"format {told['format']!r}, kind {told['kind']!r}"
+    kind, inputs, facts = told["kind"], told["inputs"], told["facts"]
+    if type(told["format"]) is not int or told["format"] != FORMAT or kind not in KINDS:
+        message = f"format {told['format']!r}, kind {kind!r}"
         raise ValueError(message)
-    files = tuple(FileDigest(**file) for file in told["files"])
-    for file in files:
-        is_known = file.path in FILES[told["kind"]]
-        if not is_known or type(file.size_bytes) is not int or not DIGEST.fullmatch(file.sha256):
-            message = f"file {file!r}"
-            raise ValueError(message)
-    if not files or len({file.path for file in files}) < len(files):
-        message = "no files, or one twice"
-        raise ValueError(message)
-    if not isinstance(told["inputs"], dict) or not isinstance(told["facts"], dict):
+    if not isinstance(inputs, dict) or not isinstance(facts, dict):
         message = "inputs or facts are no object"
         raise TypeError(message)
-    return Entry(
-        key=Key(kind=told["kind"], inputs=told["inputs"]), files=files, facts=told["facts"]
-    )
+    if any(isinstance(fact, float) and not isfinite(fact) for fact in facts.values()):
+        message = "a fact is no finite number"
+        raise ValueError(message)
+    files = tuple(FileDigest(**file) for file in told["files"])
+    _check_files(files, kind, inputs)
+    return Entry(key=Key(kind=kind, inputs=inputs), files=files, facts=facts)
 
 
-_REMOVE = "neuronc cache verify --remove takes damaged entries away"
+def _check_files(files: tuple[FileDigest, ...], kind: Kind, inputs: Mapping[str, Any]) -> None:
+    for file in files:
+        is_size = type(file.size_bytes) is int and 0 <= file.size_bytes <= _MAX_FILE_BYTES
+        if file.path not in FILES[kind] or not is_size or not DIGEST.fullmatch(file.sha256):
+            message = f"file {file!r}"
+            raise ValueError(message)
+    names = {file.path for file in files}
+    needed = FILES[kind] - (_OPTIONAL if inputs.get("target") == "cpu" else frozenset())
+    if len(names) < len(files) or not names >= needed:
+        message = f"files {sorted(names)}; expected {sorted(needed)}, each once"
+        raise ValueError(message)
+
+
+REMOVE = "neuronc cache verify --remove takes damaged entries away"

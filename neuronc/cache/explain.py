@@ -1,12 +1,12 @@
 """Why something is not in a store: the nearest entry, and what differs first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from neuronc.cache.cache import Cache
 from neuronc.cache.entry import Entry
-from neuronc.cache.key import Key
+from neuronc.cache.key import Key, Kind
 from neuronc.errors import FrozenError
 
 _SHOWN = 60
@@ -46,13 +46,30 @@ class Miss:
 
 
 def explain(cache: Cache, key: Key) -> Miss:
-    """Look for what comes nearest to ``key``, which this machine's store lacks.
+    """Look for what comes nearest to ``key``, which the store lacks.
 
-    Reads every entry of its kind, a few kilobytes each.
+    Reads the ``entry.json`` of every entry of its kind, a few kilobytes each.
+
+    Raises:
+        InputError: a store behind a URL does not answer.
     """
+    return _nearest(key, _entries(cache, key.kind))
+
+
+def _entries(cache: Cache, kind: Kind) -> Iterator[Entry]:
+    here = set()
+    for entry in cache.local.entries(kind):
+        here.add(entry.key.digest)
+        yield entry
+    if cache.remote is not None:
+        found = cache.remote.scan(kind, without=here)
+        yield from (entry for entry in found if isinstance(entry, Entry))
+
+
+def _nearest(key: Key, entries: Iterable[Entry]) -> Miss:
     best: Entry | None = None
     found: list[tuple[str, Any, Any]] = []
-    for entry in cache.local.entries(key.kind):
+    for entry in entries:
         differences = key.differences(entry.key)
         if differences and (best is None or len(differences) < len(found)):
             best, found = entry, differences
@@ -61,18 +78,18 @@ def explain(cache: Cache, key: Key) -> Miss:
 
 def known_bytes(cache: Cache, key: Key) -> int | None:
     """Memory that the nearest program of the same model took; None where none is kept."""
-    near = explain(cache, key)
+    near = _nearest(key, cache.local.entries(key.kind))
     is_same = not any(name.startswith(("config.", "program")) for name, _, _ in near.differences)
     if near.nearest is None or not is_same:
         return None
     peak = near.nearest.facts.get("peak_rss_bytes")
-    return peak if isinstance(peak, int) and peak > 0 else None
+    return peak if type(peak) is int and peak > 0 else None
 
 
 def frozen_error(cache: Cache, missing: Mapping[str, Key]) -> FrozenError:
     """The refusal to make ``missing``, the first key by program, with the reason of each."""
     reasons = [f"{name}: {explain(cache, key)}" for name, key in missing.items()]
-    message = f"--frozen, and the cache {cache.place} lacks {len(missing)} of what is needed: "
+    message = f"--frozen, and the cache {cache.shown} lacks {len(missing)} of what is needed: "
     hint = "build once without --frozen, or neuronc cache pull from where it was built"
     return FrozenError(message + "; ".join(reasons), hint=hint)
 

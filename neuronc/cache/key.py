@@ -29,7 +29,11 @@ class Key:
 
     @property
     def digest(self) -> str:
-        """sha256, hex, of the inputs in canonical JSON; the name of the entry."""
+        """sha256, hex, of the inputs in canonical JSON; the name of the entry.
+
+        Raises:
+            ValueError: an input is NaN or infinite, which JSON has no word for.
+        """
         told = [FORMAT, self.kind, self.inputs]
         text = json.dumps(told, sort_keys=True, allow_nan=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from neuronc.cache.key import Key
 
+LOCKS = "locks"
+"""Folder of the locks, below a store's root."""
+
 _POLL_S = 0.2
 
 
@@ -30,7 +33,7 @@ def key_lock(
     """
     import filelock
 
-    folder = root / "locks"
+    folder = root / LOCKS
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / f"{key.digest}.lock", thread_local=False)
@@ -49,7 +52,28 @@ def key_lock(
             owner.write_text(json.dumps(told), encoding="utf-8")
         yield
     finally:
-        owner.unlink(missing_ok=True)
+        with suppress(OSError):
+            owner.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def if_free(lock_file: Path) -> Iterator[bool]:
+    """Whether nobody holds ``lock_file``; inside, nobody takes it."""
+    import filelock
+
+    if not lock_file.is_file():
+        yield True
+        return
+    lock = filelock.FileLock(lock_file, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except (OSError, NotImplementedError):  # held, or not ours to take
+        yield False
+        return
+    try:
+        yield True
+    finally:
         lock.release()
 
 
@@ -57,5 +81,5 @@ def _owner_in(path: Path) -> str:
     try:
         told = json.loads(path.read_text(encoding="utf-8")[:1000])
         return f"process {int(told['pid'])} on {str(told['host'])[:80]!r}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import neuronc
-from neuronc.artifact.same_config import WITHOUT_EFFECT
+from neuronc.artifact.same_config import without_effect
 from neuronc.cache.canonical import digest_hlo, digest_stablehlo
 from neuronc.cache.key import Key
 from neuronc.lower.program_files import NEURON_HLO, SIGNATURE, STABLEHLO
@@ -30,8 +30,9 @@ def lowered_key(job: Mapping[str, Any]) -> Key:
 
     Fields of the config that no program depends on are left out.
     """
-    config = {k: v for k, v in job["config"].items() if k not in WITHOUT_EFFECT}
     spec = dict(job["spec"])
+    ignored = without_effect(is_embedding=spec["phase"] == "embed")
+    config = {k: _plain(v) for k, v in job["config"].items() if k not in ignored}
     return Key(
         kind="lowered",
         inputs={
@@ -43,12 +44,18 @@ def lowered_key(job: Mapping[str, Any]) -> Key:
             "quantize": job["quantize"],
             "target": job["target"],
             "top_k_call": job["top_k_call"],
+            "taps": job["taps"],
             "config": config,
             "shapes": None if job["shapes"] is None else digest_json(job["shapes"]),
             "tools": tool_versions(),
             "code": code_digest(_LOWERING_CODE),
         },
     )
+
+
+def _plain(value: object) -> Any:
+    """``value`` with words for infinities, which configs hold and canonical JSON does not."""
+    return json.loads(json.dumps(value), parse_constant=str)
 
 
 def executable_key(folder: Path, *, target: str, tp: int) -> Key:

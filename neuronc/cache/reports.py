@@ -3,9 +3,11 @@
 import json
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import neuronc
 from neuronc.cache.cache import Cache
 from neuronc.cache.entry import REPORT
 from neuronc.cache.key import Key
@@ -16,8 +18,11 @@ def take_report(cache: Cache, key: Key) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory(prefix="neuronc-report-") as scratch:
         if cache.take(key, Path(scratch)) is None:
             return None
-        report: dict[str, Any] = json.loads(Path(scratch, REPORT).read_text(encoding="utf-8"))
-    return report if report.get("passed") is True else None
+        try:
+            report = json.loads(Path(scratch, REPORT).read_bytes())
+        except (ValueError, RecursionError):
+            return None
+    return report if isinstance(report, dict) and report.get("passed") is True else None
 
 
 def keep_report(cache: Cache, key: Key, report: Mapping[str, Any]) -> None:
@@ -26,4 +31,9 @@ def keep_report(cache: Cache, key: Key, report: Mapping[str, Any]) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="neuronc-report-") as scratch:
         Path(scratch, REPORT).write_text(json.dumps(report), encoding="utf-8")
-        cache.put(key, Path(scratch), [REPORT], {})
+        facts = {
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "what": "a verification that passed",
+            "neuronc": neuronc.__version__,
+        }
+        cache.put(key, Path(scratch), [REPORT], facts)

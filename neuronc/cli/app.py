@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from neuronc import __version__
 from neuronc.cli import (
     bench,
     build,
+    cache,
     check,
     compare,
     diff,
@@ -58,8 +59,10 @@ def installed_versions() -> dict[str, str | None]:
     return {"neuronc": found.pop("neuronc"), "python": platform.python_version(), **found}
 
 
-# name -> (function, its two examples), in the order `--help` lists them.
-COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
+Commands = Mapping[str, tuple[Callable[..., Report], tuple[str, str]]]
+"""name -> (function, its two examples), in the order `--help` lists them."""
+
+COMMANDS: Commands = {
     "build": (build.build, build.EXAMPLES),
     "lock": (lock.lock, lock.EXAMPLES),
     "split": (split.split, split.EXAMPLES),
@@ -82,11 +85,25 @@ COMMANDS: dict[str, tuple[Callable[..., Report], tuple[str, str]]] = {
 }
 
 
-def create_app(commands: dict[str, tuple[Callable[..., Report], tuple[str, str]]]) -> typer.Typer:
+# name -> (help text, its verbs), for verbs that have verbs of their own.
+GROUPS: dict[str, tuple[str, Commands]] = {"cache": (cache.HELP, cache.COMMANDS)}
+
+
+def create_app(
+    commands: Commands, groups: Mapping[str, tuple[str, Commands]] | None = None
+) -> typer.Typer:
     """A typer app of ``commands``; each help text ends with the command's examples."""
+    created = _new_app(commands)
+    created.callback(epilog=_epilog(("neuronc --version", "neuronc version --json")))(_root)
+    for name, (text, verbs) in (groups or {}).items():
+        examples = [examples[0] for _, examples in verbs.values()][:2]
+        created.add_typer(_new_app(verbs), name=name, help=text, epilog=_epilog(examples))
+    return created
+
+
+def _new_app(commands: Commands) -> typer.Typer:
     # With rich markup typer imports rich for every help text; plain text starts faster.
     created = typer.Typer(add_completion=False, rich_markup_mode=None)
-    created.callback(epilog=_epilog(("neuronc --version", "neuronc version --json")))(_root)
     for name, (function, examples) in commands.items():
         created.command(name, epilog=_epilog(examples))(function)
     return created
@@ -112,7 +129,7 @@ def _root(
     """Compile language models ahead of time, and prove the result without the device."""
 
 
-app = create_app(COMMANDS)
+app = create_app(COMMANDS, GROUPS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,7 +175,7 @@ def run(application: typer.Typer, argv: Sequence[str]) -> int:
             output.drop_stdout()
             return 0
         failure = describe(error)
-        command = _command_name(application, arguments[0])
+        command = _command_name(application, arguments)
         output.write_failure(failure, command=command, as_json=as_json)
         return failure.exit_code
 
@@ -168,9 +185,17 @@ def _flags(arguments: list[str]) -> set[str]:
     return set(arguments[:end])
 
 
-def _command_name(application: typer.Typer, argument: str) -> str:
-    known = {info.name for info in application.registered_commands}
-    return argument if argument in known else "neuronc"
+def _command_name(application: typer.Typer, arguments: Sequence[str]) -> str:
+    """The verb of ``arguments``, with the verb before it where there are two."""
+    first, second = [*arguments, ""][:2]
+    if first in {info.name for info in application.registered_commands}:
+        return first
+    groups = {g.name: g.typer_instance for g in application.registered_groups}
+    group = groups.get(first)
+    if group is None:
+        return "neuronc"
+    known = {info.name for info in group.registered_commands}
+    return f"{first} {second}" if second in known else first
 
 
 def _invoke(

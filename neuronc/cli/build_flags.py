@@ -98,7 +98,10 @@ CacheOption = Annotated[
     typer.Option(
         "--cache",
         metavar="DIR|URL|off",
-        help="Where compiled programs are kept (default: $NEURONC_CACHE, else ~/.cache/neuronc).",
+        help=(
+            "Where compiled programs are kept (default: $NEURONC_CACHE, else ~/.cache/neuronc); a"
+            " URL is read through that folder, $NEURONC_CACHE_REMOTE through any."
+        ),
     ),
 ]
 ExecutorOption = Annotated[

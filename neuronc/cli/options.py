@@ -72,6 +72,23 @@ def parse_bytes(option: str, text: str) -> ByteSize:
     return ByteSize(size)
 
 
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhdw])", re.IGNORECASE)
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Seconds(float):
+    """A time span from a flag."""
+
+
+def parse_duration(option: str, text: str) -> Seconds:
+    """``30d``, ``12h``, ``90m`` in seconds; `UsageError` naming ``option``."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        message = f"{option} is {text!r}; expected a time such as 30d, 12h, 90m or 45s"
+        raise UsageError(message, hint=f"write it like {option} 30d")
+    return Seconds(float(found[1]) * _UNIT_S[found[2].lower()])
+
+
 # `_json: JsonFlag = False` is all a command does about it: `neuronc.cli.app` reads the flag
 # itself, because errors found before any command runs must speak JSON as well.
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from neuronc.cache.cache import Cache, open_cache
+from neuronc.cache.cache import Cache, open_stores, user_folder
 from neuronc.cache.key import Key
 from neuronc.cache.program_keys import executable_key, lowered_key, neff_key
 from neuronc.errors import InputError, NeuroncError, ToolchainError
@@ -16,32 +16,33 @@ from neuronc.lower.program_files import NEURON_HLO
 from neuronc.progress import SILENT
 from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
 
+Address = Mapping[str, str | None]
 Result = dict[str, Any]
 """``node``, ``peak_rss_bytes``, and ``error`` (exit code, message, hint) or None."""
 
 
-def make_program_here(job: Mapping[str, Any], place: str, key: Mapping[str, Any]) -> Result:
-    """Make the program of ``job`` unless the store at ``place`` has it; it is there afterwards.
+def make_program_here(job: Mapping[str, Any], address: Address, key: Mapping[str, Any]) -> Result:
+    """Make the program of ``job`` unless the store has it; it is there afterwards.
 
     Args:
         job: A ``ProgramJob`` as JSON.
-        place: Of the store, a URL or a folder that all nodes share.
+        address: Of the store; see `Cache.address`.
         key: Inputs of the lowered program's key as the build has them: another version of anything
             here would make another program.
     """
-    return _told(lambda: _make_program(job, place, Key(kind="lowered", inputs=key)))
+    return _told(lambda: _make_program(job, address, Key(kind="lowered", inputs=key)))
 
 
-def make_neff_here(told: Mapping[str, Any], place: str, timeout_s: float) -> Result:
+def make_neff_here(told: Mapping[str, Any], address: Address, timeout_s: float) -> Result:
     """Compile one NEFF with this node's neuronx-cc unless the store has it; it is there afterwards.
 
     Args:
         told: ``name``, ``phase``, ``bucket``, ``signature`` (as JSON), ``hlo`` (bytes), ``args``,
             ``compiler`` (version), ``lnc`` and ``env_args``.
-        place: Of the store.
+        address: Of the store.
         timeout_s: Wall time of the compiler.
     """
-    return _told(lambda: _make_neff(told, place, timeout_s))
+    return _told(lambda: _make_neff(told, address, timeout_s))
 
 
 def _told(make: Any) -> Result:
@@ -52,14 +53,14 @@ def _told(make: Any) -> Result:
         return {**result, "error": [error.exit_code, error.message, error.hint]}
 
 
-def _make_program(job: Mapping[str, Any], place: str, asked: Key) -> int:
+def _make_program(job: Mapping[str, Any], address: Address, asked: Key) -> int:
     if differences := asked.differences(lowered_key(job)):
         name, there, here = differences[0]
         message = (
             f"node {socket.gethostname()} has another {name}: {here!r}; the build has {there!r}"
         )
         raise ToolchainError(message, hint="install the same versions on every node")
-    cache = _open(place)
+    cache = _open(address)
     known = {field.name for field in fields(ProgramJob)}
     spec = ProgramSpec(**job["spec"])
     whole = {k: v for k, v in job.items() if k in known} | {"spec": spec, "signature": None}
@@ -73,13 +74,13 @@ def _make_program(job: Mapping[str, Any], place: str, asked: Key) -> int:
     return made.peak_rss_bytes
 
 
-def _make_neff(told: Mapping[str, Any], place: str, timeout_s: float) -> int:
+def _make_neff(told: Mapping[str, Any], address: Address, timeout_s: float) -> int:
     from neuronc.targets.neuron.compiler.command import CompilerArgs
     from neuronc.targets.neuron.compiler.one_neff import NeffJob
     from neuronc.targets.neuron.compiler.programs import compile_neffs
     from neuronc.targets.neuron.compiler.toolchain import find_compiler
 
-    cache, compiler = _open(place), find_compiler()
+    cache, compiler = _open(address), find_compiler()
     if compiler.version != told["compiler"]:
         message = f"node {socket.gethostname()} has neuronx-cc {compiler.version}; the build has"
         message += f" {told['compiler']}"
@@ -114,25 +115,19 @@ def _make_neff(told: Mapping[str, Any], place: str, timeout_s: float) -> int:
     return 0
 
 
-def _open(place: str) -> Cache:
-    cache = open_cache(place)
-    if cache is None:
-        message = "a cluster needs a store"
-        raise InputError(message, hint="pass --cache with a URL or a folder that all nodes share")
-    return cache
+def _open(address: Address) -> Cache:
+    """The build's store: its folder, which all nodes share; or this node's own before a URL."""
+    if address["behind"] is None:
+        return open_stores(str(address["folder"]), None)
+    return open_stores(str(user_folder()), address["behind"])
 
 
 def _upload(cache: Cache, keys: list[Key]) -> None:
     """Put entries where the build can read them: behind the URL, if the store has one."""
     for key in keys:
         entry = cache.local.find(key)
-        if cache.remote is None:
-            if entry is None:
-                message = f"node {socket.gethostname()} cannot write the store {cache.local.root}"
-                raise InputError(message, hint="make it writable on every node, or pass a URL")
-        elif entry is None:
-            if cache.remote.find(key) is None:  # taken from the remote, and nowhere to keep it
-                message = f"node {socket.gethostname()} cannot write its store {cache.local.root}"
-                raise InputError(message, hint="set XDG_CACHE_HOME there to a folder it can write")
-        else:
-            cache.remote.upload(entry, cache.local.root / entry.place)
+        if entry is None:
+            message = f"node {socket.gethostname()} cannot write the store {cache.local.root}"
+            raise InputError(message, hint="make it writable, or set XDG_CACHE_HOME there")
+        if cache.remote is not None:
+            cache.remote.write(entry, cache.local.root / entry.place)

@@ -44,7 +44,7 @@ def make_on_cluster(
         RemoteJob(
             name=name,
             function=make_program_here,
-            arguments=(job, shared.place, dict(lowered_key(job).inputs)),
+            arguments=(job, shared.address, dict(lowered_key(job).inputs)),
             memory_bytes=job["known_bytes"] or GUESS_BYTES,
         )
         for name, job in jobs.items()
@@ -55,7 +55,7 @@ def make_on_cluster(
         missing = take_program_files(job, programs_dir / name, shared)
         if missing is not None:
             miss = explain(shared, missing.key)
-            message = f"program {name} was made on the cluster and is not in {shared.place}: {miss}"
+            message = f"program {name} was made on the cluster and is not in {shared.shown}: {miss}"
             raise ToolchainError(message, hint=_ALIKE)
     return peak
 
@@ -74,7 +74,7 @@ def compile_neffs_on_cluster(
         RemoteJob(
             name=one.jobs[0].name,
             function=make_neff_here,
-            arguments=(_told(one, context), shared.place, context.timeout_s),
+            arguments=(_told(one, context), shared.address, context.timeout_s),
             memory_bytes=NEFF_GUESS_BYTES,
         )
         for one in compiles
@@ -87,7 +87,7 @@ def compile_neffs_on_cluster(
         for one in compiles:
             if not take_neff(one, context, stage):
                 message = f"{one.jobs[0].name} was compiled on the cluster"
-                message += f" and is not in {shared.place}"
+                message += f" and is not in {shared.shown}"
                 raise ToolchainError(message, hint=_ALIKE)
 
 

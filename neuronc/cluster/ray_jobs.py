@@ -5,6 +5,7 @@ are values here) and "Resources" (``memory`` is what a task reserves when it is 
 """
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ RETRIES = 3
 """How often a job begins anew because its node or process was lost."""
 
 _POLL_S = 0.5
+_CONNECT_S = 5.0
+_START = "start one with ray start --head, or pass --address HOST:PORT"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,14 +90,26 @@ def _connect(address: str) -> Any:
     except ImportError as error:
         message = "--executor ray needs Ray, which is not installed"
         raise ToolchainError(message, hint="pip install 'neuronc[ray]'") from error
+    _require_listener(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         said = str(error).splitlines()[0][:200]
         message = f"no Ray cluster answers at {address!r}: {said}"
-        hint = "start one with ray start --head, or pass --address HOST:PORT"
-        raise ToolchainError(message, hint=hint) from error
+        raise ToolchainError(message, hint=_START) from error
     return ray
+
+
+def _require_listener(address: str) -> None:
+    """Ray waits minutes for a cluster that is not there; whether anybody listens is known at once."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdigit():
+        return  # auto, or a ray:// address
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        message = f"no Ray cluster answers at {address!r}: {error}"
+        raise ToolchainError(message, hint=_START) from error
 
 
 def _largest_node_bytes(ray: Any) -> int:

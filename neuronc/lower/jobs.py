@@ -34,7 +34,7 @@ class ProgramJob:
         taps: Whether it gives out what every layer does.
         top_k_call: Whether neuronx-cc gets its own custom call for top-k.
         dump_ir: Folder for numbered IR dumps, or None.
-        cache: Place of the store; None for none.
+        cache: Address of the store; None for none.
         known_bytes: Memory that such a program took before; None if nothing is known.
     """
 
@@ -52,7 +52,7 @@ class ProgramJob:
     taps: bool = False
     top_k_call: bool = False
     dump_ir: str | None = None
-    cache: str | None = None
+    cache: Mapping[str, str | None] | None = None
     known_bytes: int | None = None
 
 
@@ -121,7 +121,7 @@ def run_jobs(
         made=tuple(needed),
         reused=tuple(name for name in told if name not in needed),
         peak_rss_bytes=peak,
-        damage=() if cache is None else tuple(cache.local.damage),
+        damage=() if cache is None else cache.damage,
     )
 
 
@@ -136,7 +136,7 @@ def _take(
 def _hints(cache: Cache, missing: Missing) -> dict[str, Any]:
     """What spares the worker work: the lowered program if there is one, and what it may take."""
     return {
-        "cache": cache.place,
+        "cache": cache.address,
         "signature": missing.signature,
         "known_bytes": known_bytes(cache, missing.key),
     }

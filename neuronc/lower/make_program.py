@@ -57,7 +57,7 @@ def _lower(job: Job, folder: Path, cache: Cache | None, say: Say) -> None:
     with cache.lock(key, say):
         if cache.take(key, folder) is None:  # another build may have made it meanwhile
             _trace_and_lower(job, folder, say)
-            keep_lowered(cache, key, folder, _facts(begin))
+            keep_lowered(cache, key, folder, _facts(job, begin))
     return None
 
 
@@ -69,12 +69,14 @@ def _compile(job: Job, folder: Path, cache: Cache | None, say: Say) -> None:
     with cache.lock(key, say):
         if not take_executable(cache, key, folder):
             _make_executable(job, folder, say)
-            keep_executable(cache, key, folder, _facts(begin))
+            keep_executable(cache, key, folder, _facts(job, begin))
     return None
 
 
-def _facts(begin_s: float) -> dict[str, Any]:
+def _facts(job: Job, begin_s: float) -> dict[str, Any]:
+    model = (job["config"] or {}).get("model_type")
     return {
+        "what": f"{job['name']}, tp {job['tp']}, {job['dtype']}, {model}",
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.monotonic() - begin_s, 3),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from neuronc.cache.cache import open_cache
+from neuronc.cache.cache import open_stores
 from neuronc.errors import NeuroncError
 from neuronc.lower.admission import Admission, available_memory_bytes
 from neuronc.lower.children import PARENT, end_with, start_child
@@ -53,7 +53,7 @@ def run_job(job_file: Path) -> int:
     job = json.loads(job_file.read_text(encoding="utf-8"))
     result: dict[str, object] = {}
     try:
-        cache = None if job["cache"] is None else open_cache(job["cache"])
+        cache = None if job["cache"] is None else open_stores(**job["cache"])
         say = partial(_say, job["name"])
         make_program(job, job_file.parent, cache, say)
     except NeuroncError as error:

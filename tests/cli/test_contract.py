@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from neuronc.cli import options
-from neuronc.cli.app import COMMANDS, create_app, main, run
+from neuronc.cli.app import COMMANDS, GROUPS, create_app, main, run
 from neuronc.cli.options import JsonFlag, QuietFlag
 from neuronc.cli.output import Report
 from neuronc.errors import InputError, VerificationError
 
 HEAVY = ("torch", "jax", "jaxlib", "transformers", "numpy", "rich", "huggingface_hub")
+VERBS = [*COMMANDS, *(f"{group} {verb}" for group, (_, verbs) in GROUPS.items() for verb in verbs)]
 ENVELOPE = ["report_version", "command", "ok", "data", "warnings", "error"]
 
 
@@ -65,20 +66,20 @@ def test_version_command_imports_none_of_the_packages_it_reports() -> None:
     assert loaded == "[]"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*VERBS, *GROUPS])
 def test_help_of_every_command_ends_with_two_examples_of_it(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.strip().splitlines()]
     assert lines[-3] == "Examples:"
     assert all(line.startswith(f"neuronc {name}") for line in lines[-2:])
     assert lines[-2] != lines[-1]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", VERBS)
 def test_every_command_takes_json_and_quiet(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main([name, "--help"])
+    main([*name.split(), "--help"])
     help_text = capsys.readouterr().out
     assert "--json" in help_text
     assert "--quiet" in help_text
@@ -89,7 +90,7 @@ def test_help_lists_every_command_and_ends_with_examples(
 ) -> None:
     assert main([]) == 0
     help_text = capsys.readouterr().out
-    assert all(f"\n  {name} " in help_text for name in COMMANDS)
+    assert all(f"\n  {name} " in help_text for name in (*COMMANDS, *GROUPS))
     assert "Examples:" in help_text
 
 
@@ -123,6 +124,23 @@ def test_usage_error_found_before_the_command_still_speaks_json(
     assert list(document["error"]) == ["kind", "message", "hint", "exit_code"]
     assert document["error"]["exit_code"] == 2
     assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["cache", "ls", "--bogus"], "cache ls"),
+        (["cache", "lss"], "cache"),
+        (["cache"], "cache"),
+        (["cahce", "ls"], "neuronc"),
+        (["version", "ls"], "version"),
+    ],
+)
+def test_usage_error_of_a_verb_of_a_verb_names_both(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["command"] == command
 
 
 def test_json_after_a_double_dash_is_an_argument_not_the_flag(

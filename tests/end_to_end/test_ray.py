@@ -14,7 +14,10 @@ import pytest
 
 from neuronc.cli.app import main
 from tests.neuron_doubles import CompilerDouble
-from tests.ray_cluster import RayCluster, ray_cluster
+from tests.places import bucket, s3_server
+from tests.ray_cluster import ray_cluster
+
+__all__ = ["bucket", "s3_server"]
 
 SIZES = ("--tp", "2", "--max-length", "32", "--prefill-buckets", "8", "--no-verify")
 Capture = pytest.CaptureFixture[str]
@@ -55,8 +58,8 @@ def test_a_cluster_makes_what_this_machine_makes_and_outlives_a_node(
         cache = tmp_path / "cache"
 
         def kill_one_that_works(process: "subprocess.Popen[str]") -> None:
-            # Both nodes have one CPU and a program each; the first owner of a lock is at work.
-            while not list(cache.glob("locks/*.owner")):
+            # Two programs have an owner, and a node has one CPU: both nodes are at work.
+            while len(list(cache.glob("locks/*.owner"))) < 2:
                 assert process.poll() is None
                 time.sleep(0.02)
             cluster.kill(0)
@@ -73,12 +76,12 @@ def test_a_cluster_makes_what_this_machine_makes_and_outlives_a_node(
 
 @pytest.mark.slow
 def test_neffs_are_compiled_on_the_nodes_and_come_back_through_a_bucket(
-    tiny_checkpoint: Path, tmp_path: Path, bucket: str
+    tiny_checkpoint: Path, tmp_path: Path, bucket: Any
 ) -> None:
     double = CompilerDouble(tmp_path / "bin")
     env = {**os.environ, "PATH": double.path}
     nodes = [{"XDG_CACHE_HOME": str(tmp_path / f"node{n}")} for n in range(2)]
-    inf2 = ("--target", "inf2", "--cache", f"{bucket}/store")
+    inf2 = ("--target", "inf2", "--cache", "s3://models/store")
     with ray_cluster(*nodes, env=env) as cluster:
         there = build(
             tiny_checkpoint, tmp_path / "there", *inf2, "--executor", "ray",

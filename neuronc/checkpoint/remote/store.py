@@ -53,8 +53,11 @@ class RemoteFile:
         return self.store.url.child(self.name).full
 
 
-def open_store(url: Url) -> Store:
+def open_store(url: Url, *, fixed: bool = True) -> Store:
     """The file system for ``url``; imports fsspec and what it needs for the scheme.
+
+    A repository of the Hub is opened at the commit that its revision names now, unless it is to be
+    written to, which ``fixed`` rules out.
 
     Raises:
         InputError: no such kind of URL, or no such repository.
@@ -70,7 +73,7 @@ def open_store(url: Url) -> Store:
             url.scheme, skip_instance_cache=True, use_listings_cache=False, **_options(url.scheme)
         )
         store = Store(url=url, fs=fs)
-        return _pinned(store) if url.scheme == "hf" else store
+        return _pinned(store) if url.scheme == "hf" and fixed else store
 
 
 def _options(scheme: str) -> dict[str, Any]:

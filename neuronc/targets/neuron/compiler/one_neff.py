@@ -142,6 +142,7 @@ def _make(one: Compile, context: Context, stage: Stage) -> None:
     if context.cache is not None:
         record = json.loads((first / COMPILER_RECORD).read_text(encoding="utf-8"))
         facts = {
+            "what": ", ".join(job.name for job in one.jobs),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_s": record["wall_s"],
             "peak_rss_bytes": record["peak_rss_bytes"],
