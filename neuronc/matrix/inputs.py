@@ -5,15 +5,11 @@ from pathlib import Path
 
 from neuronc.checkpoint.digest import sha256_file
 from neuronc.checkpoint.fingerprint import file_stats
-from neuronc.checkpoint.folder import SAFETENSORS, TORCH, find_companions, read_index
-from neuronc.checkpoint.paths import contained_file
 from neuronc.checkpoint.remote.mirror import mirror_of, named_by_url
 from neuronc.checkpoint.remote.url import is_url, local_form
 from neuronc.checkpoint.source import is_hub_id, resolve_source
+from neuronc.checkpoint.used_files import CARD_FILE, used_files
 from neuronc.progress import SILENT, Progress
-
-_PLAIN = ("config.json", "modules.json")
-_NO_INPUT = (".md", ".lock", ".part", ".tmp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,12 +67,13 @@ def read_input(
             files=tuple(InputFile(path=n, size_bytes=s, version=v) for n, s, v in stats),
         )
     base = path if path.is_dir() else path.parent
-    paths = sorted(_files(path, weights=weights)) if path.is_dir() else [path]
+    names = [name for name in used_files(path, weights=weights) if name != CARD_FILE]
     files = []
-    total = sum(file.stat().st_size for file in paths)
+    total = sum((base / name).stat().st_size for name in names)
     with progress.stage(f"digests of {path.name}", total=total, unit="bytes") as stage:
-        for file in paths:
-            size_bytes, name = file.stat().st_size, file.relative_to(base).as_posix()
+        for name in names:
+            file = base / name
+            size_bytes = file.stat().st_size
             files.append(InputFile(path=name, size_bytes=size_bytes, sha256=sha256_file(file)))
             stage.advance(size_bytes, name)
     return Input(revision=_commit(source, path), files=tuple(files))
@@ -86,32 +83,3 @@ def _commit(source: str, path: Path) -> str | None:
     source = local_form(source)
     is_hub = not is_url(source) and is_hub_id(source)
     return path.name if is_hub and path.parent.name == "snapshots" else None
-
-
-def _files(folder: Path, *, weights: bool) -> set[Path]:
-    found = {folder / name for name in _PLAIN} | set(folder.glob("*_Pooling/config.json"))
-    found |= set(find_companions(folder))
-    if weights:
-        found |= set(_weight_files(folder))
-    return {path for path in found if path.is_file()}
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """As `neuronc.checkpoint.folder.open_weights` chooses them; of other layouts every file."""
-    for name in (SAFETENSORS, TORCH):
-        single, index = (contained_file(folder, part) for part in (name, f"{name}.index.json"))
-        if single.is_file():
-            return [single]
-        if index.is_file() and not single.is_dir():
-            parts = read_index(index)
-            return [
-                index,
-                *(contained_file(folder, part, named_by=str(index)) for part in parts),
-            ]
-    names = (name for name, _, _ in file_stats(folder))
-    return [folder / name for name in names if not _is_aside(name)]
-
-
-def _is_aside(name: str) -> bool:
-    last = name.rpartition("/")[2]
-    return last.startswith((".", "LICENSE", "NOTICE")) or last.endswith(_NO_INPUT)

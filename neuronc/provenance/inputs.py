@@ -7,7 +7,7 @@ by the names and digests of its files alone.
 import hashlib
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,14 @@ from urllib.parse import quote
 from neuronc.artifact.manifest import Manifest
 from neuronc.artifact.weights import Source
 from neuronc.checkpoint.digest import FileDigest, sha256_file
-from neuronc.checkpoint.fingerprint import file_stats
-from neuronc.checkpoint.folder import COMPANIONS, SAFETENSORS, TORCH, read_index
 from neuronc.checkpoint.lora_config import ADAPTER_CONFIG
 from neuronc.checkpoint.remote.mirror import mirror_of
 from neuronc.checkpoint.source import resolve_source
 from neuronc.checkpoint.tensor_info import MergedAdapter
+from neuronc.checkpoint.used_files import used_files
 from neuronc.parallel.split_manifest import SPLIT_FILE, SplitManifest
 from neuronc.progress import SILENT, Progress
-from neuronc.provenance.model_card import CARD_FILE, ModelCard, read_model_card
+from neuronc.provenance.model_card import ModelCard, read_model_card
 from neuronc.recipe import Recipe
 from neuronc.targets.neuron.compiler.toolchain import AWS_INDEX
 
@@ -36,8 +35,6 @@ MANIFEST_DIGEST = "neuroncManifestV1"
 FILES_DIGEST = "neuroncFilesV1"
 """sha256 of lines ``SHA256  NAME``, sorted by name, as ``sha256sum`` writes them."""
 
-_METADATA = ("config.json", "modules.json", CARD_FILE, SPLIT_FILE, *COMPANIONS)
-_POOLING = re.compile(r"\d+_Pooling/config\.json", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -96,39 +93,6 @@ def describe_python() -> Descriptor:
 def describe_artifact(name: str, digest: str) -> Descriptor:
     """An artifact or bundle that programs were taken from."""
     return {"name": name, "digest": {MANIFEST_DIGEST: digest}}
-
-
-def used_files(path: Path, *, weights: bool) -> tuple[str, ...]:
-    """Names of those files of the checkpoint at ``path`` that a build reads, sorted.
-
-    Without ``weights`` config and tokenizer only. Of several forms of weights, the one that
-    `neuronc.parallel.layouts.open_any.open_any_checkpoint` prefers.
-    """
-    if not path.is_dir():
-        return (path.name,)
-    there = [name for name, _, _ in file_stats(path)]
-    if (mirror := mirror_of(path)) is None:
-        there += [p.relative_to(path).as_posix() for p in path.glob("*_Pooling/config.json")]
-    kept = {name for name in there if name in _METADATA or _POOLING.fullmatch(name)}
-    if weights and mirror is not None:
-        kept = set(there)
-    elif weights:
-        kept |= _weight_files(path, there)
-    return tuple(sorted(kept))
-
-
-def _weight_files(path: Path, there: Iterable[str]) -> set[str]:
-    known = set(there)
-    for single in (SAFETENSORS, TORCH):
-        index = f"{single}.index.json"
-        if (path / single).is_dir():
-            return {name for name in known if name.startswith(f"{single}/")}
-        if single in known:
-            return {single}
-        if index in known:
-            return {index, *read_index(path / index)}
-    ending = (".safetensors", ".json")  # rank files, of neuronc or NxD Inference
-    return {name for name in known if name.endswith(ending)}
 
 
 def _hash_all(

@@ -7,8 +7,8 @@ from typing import Any
 
 from neuronc.checkpoint.paths import contained_file
 from neuronc.checkpoint.source import is_gguf
+from neuronc.checkpoint.used_files import CARD_FILE
 
-CARD_FILE = "README.md"
 UNKNOWN = "unknown"
 _MAX_CARD_BYTES = 5_000_000
 _MAX_BASE_MODELS = 100

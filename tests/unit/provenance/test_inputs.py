@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from neuronc.artifact.weights import Source
-from neuronc.provenance.inputs import describe_inputs, describe_tools, used_files
+from neuronc.checkpoint.used_files import used_files
+from neuronc.provenance.inputs import describe_inputs, describe_tools
 from neuronc.recipe import Recipe
 from tests.unit.artifact.test_hostile_manifest import manifest
 
