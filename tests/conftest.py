@@ -4,8 +4,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from neuronc.cache.cache import Cache
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NEURONC_CACHE"] = "off"  # a test that wants a store names one
@@ -30,8 +34,20 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> "Cache | None":
+    """For the artifacts that many tests use: one process of the run compiles them, others wait."""
+    from neuronc.cache.cache import open_cache
+
+    base = tmp_path_factory.getbasetemp()
+    is_distributed = "PYTEST_XDIST_WORKER" in os.environ
+    return open_cache(str((base.parent if is_distributed else base) / "shared-cache"))
+
+
+@pytest.fixture(scope="session")
 def tiny_artifact(
-    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_cache: "Cache | None",
 ) -> Iterator[Path]:
     """The tiny llama at tp=2 with 2 slots of 64 tokens, prefill buckets 8 and 16, decode 32 and 64.
 
@@ -49,7 +65,8 @@ def tiny_artifact(
         prefill_buckets=(8, 16),
         decode_buckets=(32, 64),
     )
-    folder = build(recipe, tmp_path_factory.mktemp("artifact") / "tiny-llama-tp2").folder
+    out = tmp_path_factory.mktemp("artifact") / "tiny-llama-tp2"
+    folder = build(recipe, out, cache=shared_cache).folder
     before = _states(folder)
     yield folder
     assert _states(folder) == before, "a test changed the artifact that all tests share"

@@ -15,6 +15,7 @@ def layers_of(capfd: pytest.CaptureFixture[str]) -> list[tuple[str, str, bool]]:
     return [(layer["program"], layer["layer"], layer["differs"]) for layer in found]
 
 
+@pytest.mark.slow
 def test_an_artifact_that_is_right_differs_nowhere(
     tiny_artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def test_split_then_compile_then_verify_generate_and_bench(
     assert data["modes"]["latency"]["pooled"]["itl_ms"]["n"] == 3 * 4
 
 
+@pytest.mark.slow
 def test_unverified_is_said_everywhere(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +82,7 @@ def test_unverified_is_said_everywhere(
     assert "unverified" in document["warnings"][0]
 
 
+@pytest.mark.slow
 def test_build_from_a_recipe_is_reused_the_second_time(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +102,7 @@ def test_build_from_a_recipe_is_reused_the_second_time(
     assert "--overwrite" in told
 
 
+@pytest.mark.slow
 def test_dumped_ir_is_numbered_by_stage(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

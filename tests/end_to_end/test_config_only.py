@@ -20,6 +20,7 @@ def decode_job(name: str, config: dict[str, Any], shapes: Any = None) -> Program
     )
 
 
+@pytest.mark.slow
 def test_a_job_without_shapes_makes_the_checkpoints_program(
     tiny_artifact: Path, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ def test_without_a_clone_only_what_is_verified_later_goes_on(
         require_clone_matches(config, tp=2, name="test", is_verified_later=is_verified_later)
 
 
+@pytest.mark.slow
 def test_what_the_clone_refuses_is_refused(glm: Path) -> None:
     config = read_model_config({**config_of(glm), "hidden_act": "none such"}, source="test")
 

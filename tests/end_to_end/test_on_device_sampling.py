@@ -59,6 +59,7 @@ def test_answers_are_those_without_it(artifact: Path, tiny_artifact: Path) -> No
     assert Engine(with_it).run(REQUESTS) == Engine(without).run(REQUESTS)
 
 
+@pytest.mark.slow
 def test_answers_at_tp_1_are_those_of_its_logits(
     tiny_checkpoint: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

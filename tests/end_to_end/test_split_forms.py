@@ -20,6 +20,7 @@ def run(capfd: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> dict[st
     return document
 
 
+@pytest.mark.slow
 def test_a_linked_split_and_one_in_parts_make_the_same_artifact(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

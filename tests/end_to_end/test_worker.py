@@ -22,6 +22,7 @@ _GPTJ: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_table_of_2048_positions_is_compiled(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "gptj", family="gptj", tokenizer=False, **_GPTJ)

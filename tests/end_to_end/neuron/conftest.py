@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from neuronc.cache.cache import Cache
 from neuronc.pipeline import build
 from neuronc.recipe import Recipe
 from neuronc.targets.neuron.settings import CompileOptions
@@ -15,11 +16,16 @@ SIZES = {"batch_size": 2, "max_length": 64, "prefill_buckets": (8, 16), "decode_
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(
+    tiny_checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_cache: Cache | None,
+) -> Path:
     """The tiny llama lowered for inf2 at tp=2, and verified on the CPU."""
     recipe = Recipe(checkpoint=str(tiny_checkpoint), tp=2, target="inf2", **SIZES)  # type: ignore[arg-type]
     options = CompileOptions(lower_only=True)
-    return build(recipe, tmp_path_factory.mktemp("bundle") / "inf2", options=options).folder
+    out = tmp_path_factory.mktemp("bundle") / "inf2"
+    return build(recipe, out, options=options, cache=shared_cache).folder
 
 
 @pytest.fixture

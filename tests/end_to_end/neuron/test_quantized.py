@@ -59,6 +59,7 @@ def test_ranks_give_the_cpu_targets_logits(
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_bundle_without_weights_takes_those_of_its_scheme_only(
     tiny_checkpoint: Path, compiler: CompilerDouble, tmp_path: Path
 ) -> None:

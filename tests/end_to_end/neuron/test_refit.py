@@ -66,6 +66,7 @@ def test_a_refitted_artifact_keeps_its_neffs_and_runs(
     assert abs(logits[0] - logits[1]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_bundle_without_weights_names_the_verb_that_puts_them_in(
     tiny_checkpoint: Path, fine_tune: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from neuronc.targets.neuron.settings import CompileOptions
 from tests.neuron_doubles import CompilerDouble
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_nrtpy")
 def test_relinked_artifact_keeps_its_neffs_and_runs_on_the_device(
     tiny_bundle: Path, compiler: CompilerDouble, tmp_path: Path

@@ -77,6 +77,7 @@ def test_other_tp_degrees_give_the_cpu_targets_tokens(
     assert answers(tmp_path / "art") == answers(tmp_path / "art", on="cpu")
 
 
+@pytest.mark.slow
 def test_process_per_rank_gives_the_same_tokens(artifact: Path) -> None:
     """In a process of its own: what it spawns imports the caller's main module."""
     script = (
@@ -203,6 +204,7 @@ def test_processes_are_for_neuron_cores(tiny_artifact: Path) -> None:
         Session.open(tiny_artifact, rank_processes=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_nrtpy")
 def test_an_encoder_on_two_ranks_gives_the_cpu_targets_embeddings(
     compiler: CompilerDouble, tmp_path: Path, capfd: pytest.CaptureFixture[str]

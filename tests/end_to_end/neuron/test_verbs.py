@@ -165,6 +165,7 @@ def test_arguments_that_neuronc_gives_itself_are_refused(
     assert told in document["error"]["message"]
 
 
+@pytest.mark.slow
 def test_ambient_flags_are_refused_or_taken_and_recorded(
     tiny_checkpoint: Path,
     tmp_path: Path,
@@ -212,6 +213,7 @@ def test_bundle_is_compiled_without_torch_and_transformers(
     assert not read_manifest(tmp_path / "art").is_bundle
 
 
+@pytest.mark.slow
 def test_config_alone_is_lowered_and_takes_weights_later(
     tiny_checkpoint: Path,
     compiler: CompilerDouble,
@@ -276,6 +278,7 @@ def test_recipe_lowers_and_passes_the_pre_flight_from_config_alone(
     assert Path(recipe).stem.endswith(f"{data['target']}_tp{read_manifest(tmp_path / 'bundle').tp}")
 
 
+@pytest.mark.slow
 def test_bundle_and_artifact_are_not_taken_for_each_other(
     tiny_checkpoint: Path,
     compiler: CompilerDouble,

@@ -148,6 +148,7 @@ def test_program_that_is_not_there_is_bad_input(tiny_bundle: Path, tmp_path: Pat
         relink(copied)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["groups of one rank"], indirect=True)
 def test_bisecting_runs_the_legalised_programs(
     fault: str, tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -79,6 +79,7 @@ def wait_ready(process: "subprocess.Popen[str]") -> None:
     assert process.stdout.readline() == "ready\n"
 
 
+@pytest.mark.slow
 def test_killed_at_20_moments_it_ends_as_an_uninterrupted_one(
     medium_llama: Path, tmp_path: Path
 ) -> None:

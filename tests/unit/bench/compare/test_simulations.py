@@ -53,6 +53,7 @@ def test_pairs_of_the_same_raise_at_most_one_false_alarm_in_20(
     assert found["FAIL"] <= 0.05 * PAIRS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [normal, heavy_tailed])
 @pytest.mark.parametrize("repeats", [3, 5])
 def test_false_alarms_stay_so_even_where_the_truth_lies_on_every_limit(
