@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from neuronc.cache.key import FORMAT, KINDS, Key, Kind
+from neuronc.cache.key import FORMAT, Key, Kind
 from neuronc.checkpoint.digest import FileDigest
 from neuronc.checkpoint.paths import open_file
 from neuronc.errors import InputError
@@ -151,8 +151,8 @@ def _refuse(constant: str) -> NoReturn:
 
 def _entry_of(told: Any) -> Entry:
     kind, inputs, facts = told["kind"], told["inputs"], told["facts"]
-    if type(told["format"]) is not int or told["format"] != FORMAT or kind not in KINDS:
-        message = f"format {told['format']!r}, kind {kind!r}"
+    if type(told["format"]) is not int or told["format"] != FORMAT:
+        message = f"format {told['format']!r}; expected {FORMAT}"
         raise ValueError(message)
     if not isinstance(inputs, dict) or not isinstance(facts, dict):
         message = "inputs or facts are no object"

@@ -44,11 +44,13 @@ class Damage:
         kind: The entry's.
         digest: Of its key, as the place is named.
         why: In words.
+        may_be_good: It cannot be read now, which says nothing of what is in it.
     """
 
     kind: Kind
     digest: str
     why: str
+    may_be_good: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,7 +219,10 @@ class LocalStore:
                     yield read_entry(path / ENTRY_FILE)
                 except InputError as error:
                     if os.path.lexists(path):
-                        yield Damage(kind=one, digest=digest, why=error.message)
+                        may_be_good = not isinstance(error, DamagedEntryError)
+                        yield Damage(
+                            kind=one, digest=digest, why=error.message, may_be_good=may_be_good
+                        )
 
     def entries(self, kind: Kind | None = None) -> Iterator[Entry]:
         """Every entry, or those of one kind, without what is damaged."""
