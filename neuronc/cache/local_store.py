@@ -18,10 +18,10 @@ from typing import Any
 from neuronc.cache.entry import (
     DIGEST,
     ENTRY_FILE,
-    MAX_ENTRY_BYTES,
     DamagedEntryError,
     Entry,
     entry_text,
+    parse_entry,
     place_of,
     place_of_digest,
     read_entry,
@@ -172,15 +172,14 @@ class LocalStore:
         """Keep ``entry``, whose files lie in ``folder``; False if it is there already.
 
         Raises:
-            InputError: the files are not those of ``entry``, or its inputs are too large.
+            InputError: the files are not those of ``entry``, or its inputs are too large or nested
+                too deep.
             OSError: the store cannot be written, or the disk is full.
         """
         if self.find(entry.key) is not None:
             return False
         text = entry_text(entry).encode()
-        if len(text) > MAX_ENTRY_BYTES:
-            message = f"the inputs of {entry.place} have {len(text)} bytes; a store takes fewer"
-            raise InputError(message, hint="shorten the model's config.json")
+        parse_entry(text, named=entry.key.digest, subject=entry.place)  # else nobody can read it
         place = self.root / entry.place
         place.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{place.name[:12]}.", dir=place.parent))

@@ -183,13 +183,13 @@ class Edit:
     seconds: float
 
 
-def edit(state: State, before: list[State], random: Random) -> tuple[str, State]:
-    """One of the edits that people make between builds."""
+def edits_of(state: State, before: list[State], random: Random) -> dict[str, State]:
+    """What people change between builds, and the state after each."""
     spare_prefill = [b for b in (8, 16, 24, 32, 48) if b not in state.prefill]
     larger = tuple(sorted((*state.prefill, random.choice(spare_prefill))))
     decode = (32, state.max_length) if len(state.decode) == 1 else (state.max_length,)
     longer = 192 - state.max_length  # 64 or 128
-    choices = {
+    return {
         "add a prefill bucket": replace(state, prefill=larger[:4]),
         "remove a prefill bucket": replace(state, prefill=state.prefill[:-1] or (8,)),
         "add or remove a decode bucket": replace(state, decode=decode),
@@ -203,17 +203,22 @@ def edit(state: State, before: list[State], random: Random) -> tuple[str, State]
         "rope theta": replace(state, theta=state.theta * 2),
         "back to an earlier recipe": replace(random.choice(before), seed=state.seed),
     }
-    name = random.choice(sorted(choices))
-    return name, choices[name]
 
 
 def run_edits(tiny: Path, count: int, root: Path) -> Iterator[Edit]:
-    """Build after every edit, into the same store; the first build is not counted."""
+    """Build after every edit, into the same store; the first build is not counted.
+
+    Every edit comes once before any comes again, in an order that the seed decides.
+    """
     random, state = Random(SEED), State()
     before, seen = [state], set(state.programs())
     _build_state(state, tiny, root)
+    names: list[str] = []
     for _ in range(count):
-        name, state = edit(state, before, random)
+        choices = edits_of(state, before, random)
+        names = names or random.sample(sorted(choices), len(choices))
+        name = names.pop()
+        state = choices[name]
         took_s, report = _build_state(state, tiny, root)
         asked = state.programs()
         yield Edit(

@@ -222,10 +222,14 @@ def test_files_that_changed_since_they_were_compared_are_not_kept(
     assert list(other.scan()) == []
 
 
-def test_inputs_larger_than_a_reader_takes_are_not_kept(store: LocalStore, tmp_path: Path) -> None:
+def test_inputs_that_no_reader_takes_are_not_kept(store: LocalStore, tmp_path: Path) -> None:
     names = make_files(tmp_path / "made")
-    key = make_key(config={"labels": "x" * MAX_ENTRY_BYTES})
-    assert store.put(key, tmp_path / "made", names, FACTS) is None
+    nested: Any = 1
+    for _ in range(40):
+        nested = [nested]
+    for config in ("x" * MAX_ENTRY_BYTES, nested):
+        key = make_key(config=config)
+        assert store.put(key, tmp_path / "made", names, FACTS) is None
     assert list(store.scan()) == []
 
 
