@@ -211,6 +211,16 @@ def test_a_damaged_entry_there_is_told_by_name_and_never_served(
     assert not (tmp_path / "outside").exists()
 
 
+def test_half_an_entry_here_is_replaced_by_a_whole_one(
+    s3: RemoteStore, store: LocalStore, tmp_path: Path
+) -> None:
+    entry = keep(store, tmp_path / "made")
+    transfer(store, s3)
+    (store.root / entry.place / ENTRY_FILE).unlink()
+    assert transfer(s3, store).copied == (entry,)
+    store.check(entry)
+
+
 def test_a_place_that_does_not_answer_is_told_before_any_work(
     bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
