@@ -19,9 +19,10 @@ PLACES = ["s3://models/team/cache", "s3://models", "memory://cache/deep", "file"
 
 
 @pytest.fixture(params=PLACES)
-def remote(request: pytest.FixtureRequest, tmp_path: Path, bucket: Any, memory: Any) -> Any:
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "file":
         return open_answering((tmp_path / "a folder").as_uri())
+    request.getfixturevalue("bucket" if request.param.startswith("s3") else "memory")
     return open_answering(request.param)
 
 
