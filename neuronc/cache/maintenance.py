@@ -89,19 +89,18 @@ def list_store(store: AnyStore, kind: Kind | None = None) -> Listing:
         InputError: a store behind a URL does not answer.
     """
     found = list(store.scan(kind))
-    is_local = isinstance(store, LocalStore)
-    listed = [
-        Listed(entry=e, last_used_s=store.last_used_s(e) if is_local else None)  # type: ignore[union-attr]
-        for e in found
-        if isinstance(e, Entry)
-    ]
+    entries = [one for one in found if isinstance(one, Entry)]
+    damaged = tuple(one for one in found if isinstance(one, Damage))
+    if isinstance(store, RemoteStore):
+        listed = [Listed(entry=entry, last_used_s=None) for entry in entries]
+        return Listing(entries=tuple(listed), damaged=damaged)
+    listed = [Listed(entry=entry, last_used_s=store.last_used_s(entry)) for entry in entries]
     listed.sort(key=lambda one: (KINDS.index(one.entry.key.kind), -(one.last_used_s or 0)))
-    root = store.root if isinstance(store, LocalStore) else None
     return Listing(
         entries=tuple(listed),
-        damaged=tuple(d for d in found if isinstance(d, Damage)),
-        num_aside=0 if root is None else len(_children(root / f"v{FORMAT}" / DAMAGED)),
-        num_failed=0 if root is None else len(_children(root / FAILED)),
+        damaged=damaged,
+        num_aside=len(_children(store.root / f"v{FORMAT}" / DAMAGED)),
+        num_failed=len(_children(store.root / FAILED)),
     )
 
 
