@@ -288,7 +288,8 @@ def _draw_edits(edits: list[dict[str, Any]], console: Console) -> None:
     )
     console.print(
         f"hit rate {1 - made / programs:.1%}: {made} of {programs} programs compiled;"
-        f" {unseen} were never seen before"
+        f" {unseen} were never seen before, so {programs - made} of {programs - unseen} that an"
+        " earlier build had made were found"
     )
 
 
