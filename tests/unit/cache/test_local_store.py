@@ -69,7 +69,7 @@ def test_of_two_that_finish_at_once_the_second_is_content_with_the_first(
 ) -> None:
     names = make_files(tmp_path / "made")
     first = entry_of(make_key(), tmp_path / "made", names)
-    real = local_store.copy_checked
+    real = entry_files.copy_checked
 
     def meanwhile(*arguments: Any) -> None:
         real(*arguments)
