@@ -70,7 +70,7 @@ def entry_of(key: Key, folder: Path, names: list[str]) -> Entry:
 
 def make_job(**fields: Any) -> dict[str, Any]:
     """A ``ProgramJob`` as JSON; ``spec`` and ``config`` take single fields."""
-    spec = {"phase": "decode", "bucket": 64, "batch_size": 2, "max_length": 64}
+    spec: dict[str, Any] = {"phase": "decode", "bucket": 64, "batch_size": 2, "max_length": 64}
     spec |= fields.pop("spec", {})
     known: dict[str, Any] = {
         "name": "decode_64",

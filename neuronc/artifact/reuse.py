@@ -97,6 +97,6 @@ def _difference(manifest: Manifest, recipe: Recipe, *, config_only: bool) -> str
         ("compiled for", dict(manifest.host), describe_host()),
     ):
         for key, value in here.items():
-            if tools.get(key) != value:
+            if key != "cpus" and tools.get(key) != value:  # it runs on any number
                 return f"{label} {key} {tools.get(key)!r}, here {value!r}"
     return ""

@@ -33,7 +33,7 @@ def _without_locations(text: str) -> str:
         elif word == ")":
             depth -= 1
             begin = token.end()
-    return "".join([*kept, text[begin:]]) if depth == 0 else text
+    return "".join([*kept, text[begin:]])
 
 
 def digest_hlo(hlo: bytes) -> str:

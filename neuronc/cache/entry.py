@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from neuronc.cache.key import FORMAT, KINDS, Key, Kind
+from neuronc.cache.key import FORMAT, Key, Kind
 from neuronc.checkpoint.digest import FileDigest
 from neuronc.checkpoint.paths import open_file
 from neuronc.errors import InputError
@@ -37,6 +37,7 @@ FILES: Mapping[Kind, frozenset[str]] = {
 
 _OPTIONAL = frozenset({NEURON_HLO})
 _MAX_FILE_BYTES = 2**50
+_MAX_DEPTH = 32
 _PASSING = (
     errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 )  # fmt: skip
@@ -134,7 +135,6 @@ def parse_entry(raw: bytes, *, named: str, subject: str) -> Entry:
             raise ValueError(message)
         entry = _entry_of(json.loads(raw, parse_constant=_refuse))
         digest = entry.key.digest
-        entry.key.differences(entry.key)  # what is nested too deep is found here and not later
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{subject} is damaged: {type(error).__name__}: {str(error)[:200]}"
         raise DamagedEntryError(message, hint=REMOVE) from error
@@ -151,18 +151,27 @@ def _refuse(constant: str) -> NoReturn:
 
 def _entry_of(told: Any) -> Entry:
     kind, inputs, facts = told["kind"], told["inputs"], told["facts"]
-    if type(told["format"]) is not int or told["format"] != FORMAT or kind not in KINDS:
-        message = f"format {told['format']!r}, kind {kind!r}"
+    if type(told["format"]) is not int or told["format"] != FORMAT:
+        message = f"format {told['format']!r}; expected {FORMAT}"
         raise ValueError(message)
-    if not isinstance(inputs, dict) or not isinstance(facts, dict):
-        message = "inputs or facts are no object"
-        raise TypeError(message)
+    _check_depth(inputs)
     if any(isinstance(fact, float) and not isfinite(fact) for fact in facts.values()):
         message = "a fact is no finite number"
         raise ValueError(message)
     files = tuple(FileDigest(**file) for file in told["files"])
     _check_files(files, kind, inputs)
     return Entry(key=Key(kind=kind, inputs=inputs), files=files, facts=facts)
+
+
+def _check_depth(inputs: Mapping[str, Any]) -> None:
+    """Refuse what only recursion without end could compare."""
+    level: list[Any] = [inputs]
+    for _ in range(_MAX_DEPTH):
+        nested = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [one for many in nested for one in many if isinstance(one, dict | list)]
+    if level:
+        message = f"inputs are nested deeper than {_MAX_DEPTH}"
+        raise ValueError(message)
 
 
 def _check_files(files: tuple[FileDigest, ...], kind: Kind, inputs: Mapping[str, Any]) -> None:

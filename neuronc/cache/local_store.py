@@ -18,10 +18,10 @@ from typing import Any
 from neuronc.cache.entry import (
     DIGEST,
     ENTRY_FILE,
-    MAX_ENTRY_BYTES,
     DamagedEntryError,
     Entry,
     entry_text,
+    parse_entry,
     place_of,
     place_of_digest,
     read_entry,
@@ -44,11 +44,13 @@ class Damage:
         kind: The entry's.
         digest: Of its key, as the place is named.
         why: In words.
+        may_be_good: It cannot be read now, which says nothing of what is in it.
     """
 
     kind: Kind
     digest: str
     why: str
+    may_be_good: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,15 +172,14 @@ class LocalStore:
         """Keep ``entry``, whose files lie in ``folder``; False if it is there already.
 
         Raises:
-            InputError: the files are not those of ``entry``, or its inputs are too large.
+            InputError: the files are not those of ``entry``, or its inputs are too large or nested
+                too deep.
             OSError: the store cannot be written, or the disk is full.
         """
         if self.find(entry.key) is not None:
             return False
         text = entry_text(entry).encode()
-        if len(text) > MAX_ENTRY_BYTES:
-            message = f"the inputs of {entry.place} have {len(text)} bytes; a store takes fewer"
-            raise InputError(message, hint="shorten the model's config.json")
+        parse_entry(text, named=entry.key.digest, subject=entry.place)  # else nobody can read it
         place = self.root / entry.place
         place.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{place.name[:12]}.", dir=place.parent))
@@ -217,7 +218,10 @@ class LocalStore:
                     yield read_entry(path / ENTRY_FILE)
                 except InputError as error:
                     if os.path.lexists(path):
-                        yield Damage(kind=one, digest=digest, why=error.message)
+                        may_be_good = not isinstance(error, DamagedEntryError)
+                        yield Damage(
+                            kind=one, digest=digest, why=error.message, may_be_good=may_be_good
+                        )
 
     def entries(self, kind: Kind | None = None) -> Iterator[Entry]:
         """Every entry, or those of one kind, without what is damaged."""

@@ -89,19 +89,18 @@ def list_store(store: AnyStore, kind: Kind | None = None) -> Listing:
         InputError: a store behind a URL does not answer.
     """
     found = list(store.scan(kind))
-    is_local = isinstance(store, LocalStore)
-    listed = [
-        Listed(entry=e, last_used_s=store.last_used_s(e) if is_local else None)  # type: ignore[union-attr]
-        for e in found
-        if isinstance(e, Entry)
-    ]
+    entries = [one for one in found if isinstance(one, Entry)]
+    damaged = tuple(one for one in found if isinstance(one, Damage))
+    if isinstance(store, RemoteStore):
+        listed = [Listed(entry=entry, last_used_s=None) for entry in entries]
+        return Listing(entries=tuple(listed), damaged=damaged)
+    listed = [Listed(entry=entry, last_used_s=store.last_used_s(entry)) for entry in entries]
     listed.sort(key=lambda one: (KINDS.index(one.entry.key.kind), -(one.last_used_s or 0)))
-    root = store.root if isinstance(store, LocalStore) else None
     return Listing(
         entries=tuple(listed),
-        damaged=tuple(d for d in found if isinstance(d, Damage)),
-        num_aside=0 if root is None else len(_children(root / f"v{FORMAT}" / DAMAGED)),
-        num_failed=0 if root is None else len(_children(root / FAILED)),
+        damaged=damaged,
+        num_aside=len(_children(store.root / f"v{FORMAT}" / DAMAGED)),
+        num_failed=len(_children(store.root / FAILED)),
     )
 
 
@@ -110,7 +109,7 @@ def verify_store(store: AnyStore, *, remove: bool = False, progress: Progress = 
 
     Args:
         store: Which; one behind a URL is read whole.
-        remove: Take away what is damaged.
+        remove: Take away what is damaged; what only cannot be read stays.
         progress: Told of every entry.
 
     Raises:
@@ -125,7 +124,8 @@ def verify_store(store: AnyStore, *, remove: bool = False, progress: Progress = 
             if (damage := _check(store, entry)) is not None:
                 damaged.append(damage)
             stage.advance(entry.size_bytes, note=entry.key.digest[:12])
-    removed = [one.digest for one in damaged if remove and _remove(store, one)]
+    taken = [one for one in damaged if remove and not one.may_be_good]
+    removed = [one.digest for one in taken if _remove(store, one)]
     return Verified(
         num_entries=len(entries),
         size_bytes=size_bytes,
@@ -212,7 +212,7 @@ def _remove_if_free(store: LocalStore, entry: Entry) -> bool:
 
 def _leftovers(store: LocalStore, now_s: float) -> Iterator[Path]:
     """What nobody needs: put aside, failed, begun and not finished, or a lock that nobody holds."""
-    damaged = (place_of_digest(d.kind, d.digest) for d in store.scan() if isinstance(d, Damage))
+    damaged = (d for d in store.scan() if isinstance(d, Damage) and not d.may_be_good)
     begun = [
         path
         for kind in KINDS
@@ -220,7 +220,7 @@ def _leftovers(store: LocalStore, now_s: float) -> Iterator[Path]:
         if path.name.startswith(".")
     ]
     found = [
-        *(store.root / place for place in damaged),
+        *(store.root / place_of_digest(one.kind, one.digest) for one in damaged),
         *_children(store.root / f"v{FORMAT}" / DAMAGED),
         *_children(store.root / FAILED),
         *_children(store.root / LOCKS),

@@ -93,7 +93,8 @@ class RemoteStore:
         """Copy the files of ``key`` into ``folder`` and compare their digests.
 
         Raises:
-            DamagedEntryError: the entry, or one of its files, is damaged.
+            DamagedEntryError: the entry, or one of its files, is damaged; what is in ``folder`` by
+                then is not to be used.
             InputError: the place does not answer.
         """
         entry = self.find(key)
@@ -203,7 +204,6 @@ class RemoteStore:
         except NoSuchFileError as error:
             raise DamagedEntryError(error.message, hint=REMOVE) from error
         if target.stat().st_size != file.size_bytes or sha256_file(target) != file.sha256:
-            target.unlink()
             message = f"{child.shown} is not the file that was uploaded"
             raise DamagedEntryError(message, hint=REMOVE)
 

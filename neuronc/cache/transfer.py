@@ -1,14 +1,14 @@
 """Entries from one store to another: those that the other side lacks."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from neuronc.cache.cache import AnyStore
 from neuronc.cache.entry import DamagedEntryError, Entry
 from neuronc.cache.key import KINDS, Kind
-from neuronc.cache.local_store import Damage
+from neuronc.cache.local_store import Damage, LocalStore
 from neuronc.progress import SILENT, Progress
 
 
@@ -49,7 +49,7 @@ def transfer(
         OSError: a folder cannot be written.
     """
     with progress.stage("listing both sides"):
-        there = {digest for kind in kinds for digest in target.digests(kind)}
+        there = {digest for kind in kinds for digest in _whole_in(target, kind)}
         named = [digest for kind in kinds for digest in source.digests(kind)]
         found = [one for kind in kinds for one in source.scan(kind, without=there)]
     damaged = [one for one in found if isinstance(one, Damage)]
@@ -70,6 +70,13 @@ def transfer(
         there=sum(digest in there for digest in named),
         damaged=tuple(damaged),
     )
+
+
+def _whole_in(target: AnyStore, kind: Kind) -> Iterable[str]:
+    """Digests of the entries that need no copy; behind a URL they are not read for it."""
+    if isinstance(target, LocalStore):
+        return (entry.key.digest for entry in target.entries(kind))
+    return target.digests(kind)
 
 
 def _copy(entry: Entry, source: AnyStore, target: AnyStore) -> bool:

@@ -1,5 +1,6 @@
 """What an XLA:CPU executable needs of the machine that opens it."""
 
+import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,12 +13,16 @@ _ISA_PREFIXES = ("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "popcnt", "a
 
 
 def describe_host() -> dict[str, Any]:
-    """Architecture, instruction-set extensions and jaxlib version of this machine."""
+    """Architecture, instruction-set extensions, jaxlib version and CPUs of this machine.
+
+    XLA:CPU divides loops by the number of CPUs when it compiles; what it made runs on others, too.
+    """
     return {
         "machine": platform.machine(),
         "system": platform.system(),
         "jaxlib": metadata.version("jaxlib"),
         "isa": list(_isa_extensions()),
+        "cpus": len(os.sched_getaffinity(0)),
     }
 
 

@@ -71,7 +71,7 @@ def test_ls_of_nothing_makes_nothing(store: LocalStore, capsys: Capture) -> None
     "facts",
     [
         {},
-        {"created_at": 5, "wall_s": "x", "what": ["[red]", "\x1b[2J"]},
+        {"created_at": 5, "wall_s": "x", "what": "[red]\x1b[2J\x07"},
         {"created_at": "yesterday", "wall_s": None, "what": "x" * 10_000},
         {"created_at": "2026-01-02T03:04:05"},
     ],

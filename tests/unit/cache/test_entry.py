@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,11 @@ def _infinite_fact(told: Told) -> None:
 
 
 @_attack
+def _nested_nan(told: Told) -> None:
+    told["facts"]["more"] = [float("nan")]
+
+
+@_attack
 def _other_format(told: Told) -> None:
     told["format"] = 2
 
@@ -168,7 +174,9 @@ def test_an_entry_that_is_not_as_it_should_be_is_never_served(
     keep(store, tmp_path / "made")
     outside = tmp_path / "outside"
     outside.write_text("mine")
-    edit_entry(store, make_key(), change)
+    path = edit_entry(store, make_key(), change)
+    with pytest.raises(DamagedEntryError):  # before any of its files is looked at
+        read_entry(path)
     assert "damaged and is not used" in refused(store, make_key(), tmp_path)
     assert outside.read_text() == "mine"
 
@@ -196,7 +204,36 @@ def test_a_file_that_is_no_entry_at_all_is_damage(
     assert "is not used" in refused(store, make_key(), tmp_path)
 
 
-@pytest.mark.parametrize("depth", [100, 480, 900])
+def test_a_number_too_large_for_a_float_is_damage(store: LocalStore, tmp_path: Path) -> None:
+    entry = keep(store, tmp_path / "made")
+    path = store.root / entry.place / ENTRY_FILE
+    path.write_text(path.read_text().replace('"wall_s": 1.5', '"wall_s": 1e999'))
+    assert "no finite number" in refused(store, entry.key, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["evil.so", "../../../../../outside", "/ABS"])
+def test_a_file_of_another_name_never_comes_out_even_if_it_is_there(
+    store: LocalStore, tmp_path: Path, name: str
+) -> None:
+    entry = keep(store, tmp_path / "made")
+    outside = tmp_path / "outside"
+    for path in (outside, store.root / entry.place / "evil.so"):
+        path.write_text("content 0 of cpu.exe")
+    name = name.replace("/ABS", str(outside))
+    (named,) = ({**asdict(f), "path": name} for f in entry.files if f.path == "cpu.exe")
+    edit_entry(store, entry.key, lambda told: told["files"].append(named))
+    assert "file FileDigest" in refused(store, entry.key, tmp_path)
+    assert outside.exists()
+
+
+def test_an_entry_larger_than_any_of_ours_is_damage(tmp_path: Path) -> None:
+    entry = entry_of(make_key(), tmp_path, make_files(tmp_path))
+    large = replace(entry, facts={"what": "x" * MAX_ENTRY_BYTES})
+    with pytest.raises(DamagedEntryError, match="more than"):
+        parse_entry(entry_text(large).encode(), named=entry.key.digest, subject="x")
+
+
+@pytest.mark.parametrize("depth", [20, 40, 480, 900])
 def test_inputs_nested_too_deep_are_damage_and_no_crash(depth: int) -> None:
     nested: Any = 1
     for _ in range(depth):
@@ -205,11 +242,11 @@ def test_inputs_nested_too_deep_are_damage_and_no_crash(depth: int) -> None:
     told["files"] = [{"path": "verification.json", "size_bytes": 1, "sha256": "0" * 64}]
     digest = Key(kind="verification", inputs=told["inputs"]).digest  # type: ignore[arg-type]
     raw = json.dumps(told).encode()
-    try:
-        entry = parse_entry(raw, named=digest, subject="x")
-    except DamagedEntryError:
-        return
-    assert entry.key.differences(make_key())  # whatever is read can be compared as well
+    if depth > 32:
+        with pytest.raises(DamagedEntryError, match="nested deeper"):
+            parse_entry(raw, named=digest, subject="x")
+    else:
+        assert parse_entry(raw, named=digest, subject="x").key.inputs["x"] == nested
 
 
 def test_an_entry_under_another_s_name_is_damage(store: LocalStore, tmp_path: Path) -> None:

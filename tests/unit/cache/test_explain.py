@@ -51,6 +51,15 @@ def test_the_first_of_several_differences_is_told_and_the_rest_counted(
     assert told.endswith("has 4 (and 2 more differ)")
 
 
+def test_an_entry_is_not_the_nearest_to_itself(cache: Cache, tmp_path: Path) -> None:
+    key = keep_job(cache, tmp_path)  # there, but its files may be damaged
+    assert explain(cache, key).nearest is None
+    near = keep_job(cache, tmp_path, tp=4)
+    miss = explain(cache, key)
+    assert miss.nearest is not None
+    assert miss.nearest.key.digest == near.digest
+
+
 def test_entries_of_other_kinds_are_not_near(cache: Cache, tmp_path: Path) -> None:
     keep_job(cache, tmp_path)
     miss = explain(cache, make_key())

@@ -13,7 +13,7 @@ from neuronc.cache.cache import Cache
 from neuronc.cache.entry import ENTRY_FILE, MAX_ENTRY_BYTES, Entry, place_of
 from neuronc.cache.local_store import Damage, LocalStore
 from neuronc.errors import InputError
-from tests.entries import FACTS, keep, make_files, make_key
+from tests.entries import FACTS, entry_of, keep, make_files, make_key, write_raw
 
 
 @pytest.fixture
@@ -62,6 +62,24 @@ def test_the_first_of_two_that_put_the_same_key_stays(
     assert store.take(make_key(), out) == first
     assert (out / "cpu.exe").read_text() == "content 0 of cpu.exe"
     assert len(list(store.scan())) == 1
+
+
+def test_of_two_that_finish_at_once_the_second_is_content_with_the_first(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = make_files(tmp_path / "made")
+    first = entry_of(make_key(), tmp_path / "made", names)
+    real = entry_files.copy_checked
+
+    def meanwhile(*arguments: Any) -> None:
+        real(*arguments)
+        if not (store.root / first.place).exists():
+            write_raw(store, tmp_path / "made", first)
+
+    monkeypatch.setattr(local_store, "copy_checked", meanwhile)
+    assert store.put(make_key(), tmp_path / "made", names, {"wall_s": 9.0}) is not None
+    assert list(store.scan()) == [first]
+    assert [p for p in store.root.rglob("*") if p.name.startswith(".")] == []
 
 
 def test_an_entry_appears_only_when_it_is_whole(
@@ -222,10 +240,14 @@ def test_files_that_changed_since_they_were_compared_are_not_kept(
     assert list(other.scan()) == []
 
 
-def test_inputs_larger_than_a_reader_takes_are_not_kept(store: LocalStore, tmp_path: Path) -> None:
+def test_inputs_that_no_reader_takes_are_not_kept(store: LocalStore, tmp_path: Path) -> None:
     names = make_files(tmp_path / "made")
-    key = make_key(config={"labels": "x" * MAX_ENTRY_BYTES})
-    assert store.put(key, tmp_path / "made", names, FACTS) is None
+    nested: Any = 1
+    for _ in range(40):
+        nested = [nested]
+    for config in ("x" * MAX_ENTRY_BYTES, nested):
+        key = make_key(config=config)
+        assert store.put(key, tmp_path / "made", names, FACTS) is None
     assert list(store.scan()) == []
 
 

@@ -1,5 +1,6 @@
 """Listing, verifying and cleaning a store."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -84,6 +85,27 @@ def test_verify_finds_every_damaged_entry_and_removes_it_only_if_asked(
     assert numbers_in(store) == {0}
 
 
+def test_what_cannot_be_read_now_is_told_and_never_removed(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = keep(store, tmp_path / "made")
+    age(store.root / entry.place, 2 * DAY_S)
+    opened = os.open
+
+    def denied(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith(ENTRY_FILE):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", denied)
+    found = verify_store(store, remove=True)
+    assert [one.may_be_good for one in found.damaged] == [True]
+    assert found.removed == ()
+    assert collect(store).leftovers == ()
+    monkeypatch.undo()
+    assert numbers_in(store) == {0}
+
+
 def test_verify_of_a_url_reads_what_is_there(
     bucket: Any, store: LocalStore, tmp_path: Path
 ) -> None:
@@ -132,6 +154,7 @@ def test_what_was_used_a_moment_ago_stays_whatever_the_limit(
 ) -> None:
     aged(store, tmp_path, 0, maintenance.GRACE_S - 60)
     aged(store, tmp_path, 1, maintenance.GRACE_S + 60)
+    assert numbers(collect(store, max_bytes=1, older_than_s=1, dry_run=True).removed) == [1]
     found = collect(store, max_bytes=1, older_than_s=1)
     assert numbers(found.removed) == [1]
     assert found.kept_bytes > 1

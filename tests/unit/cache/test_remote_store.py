@@ -19,9 +19,10 @@ PLACES = ["s3://models/team/cache", "s3://models", "memory://cache/deep", "file"
 
 
 @pytest.fixture(params=PLACES)
-def remote(request: pytest.FixtureRequest, tmp_path: Path, bucket: Any, memory: Any) -> Any:
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "file":
         return open_answering((tmp_path / "a folder").as_uri())
+    request.getfixturevalue("bucket" if request.param.startswith("s3") else "memory")
     return open_answering(request.param)
 
 
@@ -209,6 +210,16 @@ def test_a_damaged_entry_there_is_told_by_name_and_never_served(
     assert moved.copied == (good,)
     assert [d.digest for d in moved.damaged] == [entry.key.digest]
     assert not (tmp_path / "outside").exists()
+
+
+def test_half_an_entry_here_is_replaced_by_a_whole_one(
+    s3: RemoteStore, store: LocalStore, tmp_path: Path
+) -> None:
+    entry = keep(store, tmp_path / "made")
+    transfer(store, s3)
+    (store.root / entry.place / ENTRY_FILE).unlink()
+    assert transfer(s3, store).copied == (entry,)
+    store.check(entry)
 
 
 def test_a_place_that_does_not_answer_is_told_before_any_work(
