@@ -1,7 +1,7 @@
 """neuronc cache: what is kept of builds, why something is missing, and moving it about."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,15 +77,20 @@ def explain(
     from neuronc.cli import cache_tables
     from neuronc.cli.progress import make_progress
 
-    start = load_recipe(Path(recipe)) if recipe.endswith(".toml") else Recipe(checkpoint=recipe)
-    asked = merge_flags(start, checkpoint=checkpoint, **flags.overrides)
+    asked = _asked(recipe, {**flags.overrides, "checkpoint": checkpoint})
     if flags.dump_ir is not None:
         message = "--dump-ir lowers every program anew, whatever is kept"
         raise UsageError(message, hint="leave out --dump-ir")
     if (cache := flags.open_cache()) is None:
         message = "there is no cache to look into: it is off"
         raise UsageError(message, hint="pass --cache DIR|URL, or unset NEURONC_CACHE")
-    parts = explain_build(asked, flags.compile_options, cache, progress=make_progress(flags.quiet))
+    parts = [
+        replace(part, program=f"{name}{part.program}")
+        for name, one in asked
+        for part in explain_build(
+            one, flags.compile_options, cache, progress=make_progress(flags.quiet)
+        )
+    ]
     num_missing = sum(part.state in ("miss", "unknown") for part in parts)
     error: NeuroncError | None = None
     if flags.frozen and num_missing:
@@ -99,6 +104,17 @@ def explain(
     }
     text = partial(cache_tables.draw_explained, cache.shown, parts)
     return Report(command="cache explain", data=data, text=text, error=error)
+
+
+def _asked(recipe: str, overrides: dict[str, Any]) -> list[tuple[str, Recipe]]:
+    """The builds of ``recipe``, each with what comes before its programs' names."""
+    from neuronc.matrix.cells import has_builds, load_cells
+
+    if not recipe.endswith(".toml"):
+        return [("", merge_flags(Recipe(checkpoint=recipe), **overrides))]
+    if has_builds(Path(recipe)):
+        return [(f"{cell.name}/", cell.recipe) for cell in load_cells(Path(recipe), overrides)]
+    return [("", merge_flags(load_recipe(Path(recipe)), **overrides))]
 
 
 def verify(

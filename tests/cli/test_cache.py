@@ -192,3 +192,19 @@ def test_a_build_from_a_url_that_does_not_answer_ends_before_any_work(
     arguments = ["build", str(tmp_path / "no model"), "-o", str(tmp_path / "out")]
     assert main([*arguments, "--cache", "s3://no-such-bucket/x", "--json"]) == 3
     assert "s3://no-such-bucket" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_every_build_of_a_file_is_explained(
+    tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "neuronc.toml"
+    file.write_text(
+        f'checkpoint = "{tiny_checkpoint}"\nmax_length = 16\nprefill_buckets = [8]\n'
+        '[[build]]\nname = "one"\n[[build]]\nname = "two"\ntp = 2\n'
+    )
+    argv = ["cache", "explain", str(file), "--cache", str(tmp_path / "cache"), "--json"]
+    assert main(argv) == 0
+    parts = json.loads(capfd.readouterr().out)["data"]["parts"]
+    lowered = [part["program"] for part in parts if part["kind"] == "lowered"]
+    assert lowered == ["one/prefill_8", "one/decode_16", "two/prefill_8", "two/decode_16"]
+    assert main([*argv, "--frozen"]) == 10
