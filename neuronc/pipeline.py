@@ -2,11 +2,11 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuronc.artifact.atomic import atomic_folder, check_output, require_apart
+from neuronc.artifact.atomic import atomic_folder, check_output
 from neuronc.artifact.checked import check_artifact_files
 from neuronc.artifact.contents import make_manifest
 from neuronc.artifact.manifest import (
@@ -16,19 +16,14 @@ from neuronc.artifact.manifest import (
     write_manifest,
 )
 from neuronc.artifact.neffs import add_neffs, check_lowered
-from neuronc.artifact.refit import prepare_refit, put_refit
 from neuronc.artifact.reproducible import require_same
 from neuronc.artifact.reuse import describe_request, find_reusable
 from neuronc.artifact.weights import open_source, put_weights
+from neuronc.built import Built, split_in
 from neuronc.cache.cache import Cache
 from neuronc.errors import VerificationError
-from neuronc.lower.jobs import Programs, run_jobs
+from neuronc.lower.jobs import run_jobs
 from neuronc.parallel.layouts.open_any import open_any_checkpoint
-from neuronc.parallel.split_manifest import (
-    SPLIT_FILE,
-    SplitManifest,
-    read_split_manifest,
-)
 from neuronc.preparation import (
     DEFAULT_OPTIONS,
     check_places,
@@ -40,6 +35,7 @@ from neuronc.preparation import (
 from neuronc.progress import SILENT, Progress
 from neuronc.provenance.write import put_provenance
 from neuronc.recipe import Place, Recipe
+from neuronc.refitting import refit
 from neuronc.sizes import complete
 from neuronc.splitting import split, unsplit
 from neuronc.targets.neuron.settings import CompileOptions
@@ -60,29 +56,6 @@ __all__ = [
     "unsplit",
     "verify",
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Built:
-    """An artifact on disk.
-
-    Attributes:
-        folder: Where it is.
-        manifest: Its manifest, with the verification result if there is one.
-        split: Manifest of its weights; None for a bundle lowered from config alone.
-        programs: Which were made now; None if nothing was, since the artifact was there already.
-        elapsed_s: Wall time of everything.
-        reused: The artifact was there already.
-        reproduced: A second build gave the same.
-    """
-
-    folder: Path
-    manifest: Manifest
-    split: SplitManifest | None
-    programs: Programs | None
-    elapsed_s: float
-    reused: bool = False
-    reproduced: bool = False
 
 
 def build(
@@ -197,7 +170,7 @@ def build_cached(
     return Built(
         folder=out_dir,
         manifest=manifest,
-        split=_split_in(out_dir / WEIGHTS_DIR),
+        split=split_in(out_dir),
         programs=None,
         elapsed_s=time.perf_counter() - begin,
         reused=True,
@@ -229,58 +202,6 @@ def check_reproducible(
     return replace(built, reproduced=True)
 
 
-def refit(
-    artifact: Path,
-    weights: str,
-    out_dir: Path,
-    *,
-    revision: str | None = None,
-    adapter: str | None = None,
-    verify: bool = True,
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> Built:
-    """Make the new artifact ``out_dir`` of the programs of ``artifact`` and other weights.
-
-    Nothing is traced or compiled: the programs are the same files. Only verification imports torch.
-    Nothing appears at ``out_dir`` unless everything succeeded, verification included.
-
-    Args:
-        artifact: An artifact or bundle with weights.
-        weights: CHECKPOINT of the same architecture, or a split folder.
-        out_dir: The new artifact.
-        revision: Of a Hub id.
-        adapter: Folder of a LoRA adapter to merge into ``weights``.
-        verify: Compare with the original model before it gets its name.
-        overwrite: Replace ``out_dir``.
-        progress: Told of every stage.
-
-    Raises:
-        NeuroncError: what `prepare_refit` refuses.
-        VerificationError: the numbers differ.
-    """
-    begin = time.perf_counter()
-    for what, place in (("artifact", artifact), ("checkpoint", weights), ("adapter", adapter)):
-        require_apart(out_dir, what, place)
-    check_output(out_dir, overwrite=overwrite)
-    found = prepare_refit(artifact, weights, revision=revision, adapter=adapter)
-    with atomic_folder(out_dir, overwrite=overwrite) as folder:
-        manifest, split = put_refit(found, folder, progress)
-        write_manifest(manifest, folder)
-        if verify:
-            manifest, error = record_verification(folder, found.source.checkpoint, progress)
-            if error is not None:
-                raise error
-        put_provenance(folder, found.recipe, found.source, progress=progress)
-        return Built(
-            folder=out_dir,
-            manifest=manifest,
-            split=split,
-            programs=None,
-            elapsed_s=time.perf_counter() - begin,
-        )
-
-
 def verify(
     folder: Path,
     checkpoint_source: str | None,
@@ -308,7 +229,3 @@ def bisect(
 
     checkpoint = open_any_checkpoint(checkpoint_source) if checkpoint_source else None
     return bisect_artifact(folder, checkpoint=checkpoint, progress=progress)
-
-
-def _split_in(weights_dir: Path) -> SplitManifest | None:
-    return read_split_manifest(weights_dir) if (weights_dir / SPLIT_FILE).is_file() else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from neuronc.bench.compare.documents import BenchDocument
@@ -10,6 +11,7 @@ from neuronc.bench.compare.rules import Rule
 from neuronc.checkpoint.paths import shown
 from neuronc.errors import InputError
 
+_LONGEST_SENTENCE = 160
 _MUST_AGREE = ("target", "dtype", "quantize", "tp", "batch_size", "max_length")
 _MACHINE = ("cpu_model", "threads_visible")
 _OF_MODEL = ("model_type", "config_sha256")
@@ -111,7 +113,7 @@ def _caveats(
     for name, document in (("A", a), ("B", b)):
         if document.content.get("status") == "noisy":
             findings = _section(document.content, "noise").get("findings") or ["not said why"]
-            yield f"{name} was measured on a noisy machine: {shown(findings[0])}"
+            yield f"{name} was measured on a noisy machine: {_sentence(findings[0])}"
         if document.content["fingerprint"].get("verified") is False:
             yield f"{name} is an unverified artifact"
     digest = marks_a.get("artifact_digest")
@@ -122,3 +124,11 @@ def _caveats(
             "A and B were measured one after the other: what changed on the machine in between looks"
             " like a difference of the artifacts"
         )
+
+
+def _sentence(finding: object) -> str:
+    """What a file says of its noise: whole words, and nothing that would steer a terminal."""
+    if not isinstance(finding, str):
+        return shown(finding)
+    plain = "".join(sign if sign.isprintable() else " " for sign in finding)
+    return shorten(plain, _LONGEST_SENTENCE, placeholder=" ...")

@@ -178,13 +178,24 @@ def test_noise_tools_and_a_missing_verification_are_caveats(tmp_path: Path) -> N
     noisy |= {"status": "noisy", "noise": {"findings": ["steal 12 %"]}}
     a, b = read(tmp_path, "a", make_document(1)), read(tmp_path, "b", noisy)
     told = " | ".join(caveats(a, b, (), in_turn=False))
-    assert "B was measured on a noisy machine: 'steal 12 %'" in told
+    assert "B was measured on a noisy machine: steal 12 %" in told
     assert "B is an unverified artifact" in told
     assert "neuronc is '0.1.0' in A and '0.2.0' in B" in told
     assert "one after the other" in told
     in_turn = " ".join(caveats(a, a, (), in_turn=True))
     assert "same artifact" in in_turn
     assert "one after the other" not in in_turn
+
+
+def test_a_long_finding_is_cut_between_words_and_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    noisy = make_document(2)
+    finding = "\x1b[2J" + "interrupted " * 50
+    noisy |= {"status": "noisy", "noise": {"findings": [finding]}}
+    a, b = read(tmp_path, "a", make_document(1)), read(tmp_path, "b", noisy)
+    (told,) = [text for text in caveats(a, b, (), in_turn=False) if "noisy machine" in text]
+    assert told.endswith("interrupted ...")
+    assert len(told) < 220
+    assert told.isprintable()
 
 
 def test_another_number_of_requests_is_a_caveat(tmp_path: Path) -> None:
