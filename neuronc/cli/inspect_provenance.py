@@ -1,5 +1,6 @@
 """What ``neuronc inspect --provenance`` shows: what an artifact was made of, and with what."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def _draw(console: Any, statement: dict[str, Any], data: dict[str, Any]) -> None
     builder = statement["predicate"]["runDetails"]["builder"]
     pairs = {
         "artifact": data["artifact_digest"],
-        "asked for": ", ".join(f"{k} {v}" for k, v in asked.items() if v not in (None, [], False)),
+        "command": shlex.join(_words(asked.get("command"))),
         **_card(found),
         "tools": ", ".join(str(d.get("uri", d["name"])) for d in found if is_tool(d)),
         "builder": str(builder.get("version")),
@@ -74,3 +75,7 @@ def _identity(found: dict[str, Any]) -> tuple[str, str]:
     digest = [f"{kind}:{value}" for kind, value in found.get("digest", {}).items()]
     size = found.get("annotations", {}).get("size_bytes")
     return " ".join(digest) or str(found.get("uri", "")), "" if size is None else str(size)
+
+
+def _words(command: object) -> list[str]:
+    return [str(word) for word in command] if isinstance(command, list) else []

@@ -2,7 +2,7 @@
 
 Formats: in-toto attestation "Statement v1" and "ResourceDescriptor v1"; SLSA "Provenance v1". The
 same inputs and tools give the same bytes on every machine: there are no times, durations, host or
-user names, command lines or absolute paths in it, so SLSA's optional ``runDetails.metadata`` is left
+user names, typed words or absolute paths in it, so SLSA's optional ``runDetails.metadata`` is left
 out. The builder is whoever ran neuronc: nothing is claimed of that machine.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 from neuronc import __version__
 from neuronc.artifact.manifest import MANIFEST_FILE, Manifest, is_diary
 from neuronc.errors import InputError
+from neuronc.provenance.command import command_of
 from neuronc.provenance.inputs import MANIFEST_DIGEST, Descriptor, describe_python, describe_tools
 from neuronc.provenance.names import BOM_FILE
 
@@ -63,12 +64,12 @@ def subjects(manifest: Manifest) -> list[Descriptor]:
 
 
 def external_parameters(manifest: Manifest) -> dict[str, Any]:
-    """What was asked for: the recipe, with names in place of paths."""
+    """What was asked for: the recipe, with names in place of paths, and the command for it."""
     asked = {k: v for k, v in manifest.request.items() if k not in _OF_THIS_MACHINE}
     asked["checkpoint"] = manifest.model.get("source")
     if isinstance(adapter := asked.get("adapter"), str):
         asked["adapter"] = PurePath(adapter).name
-    return asked
+    return {**asked, "command": command_of(asked, is_bundle=manifest.is_bundle)}
 
 
 def internal_parameters(manifest: Manifest) -> dict[str, Any]:

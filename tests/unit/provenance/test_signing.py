@@ -171,7 +171,7 @@ def signatures_of_nothing(folder: Path) -> None:
         (tamper_weights, "digest mismatch"),
         (swap_everything, "is about another artifact"),
         (swap_manifest, "is about another artifact"),
-        (lie_about_the_request, "externalParameters.tp"),
+        (lie_about_the_request, "externalParameters.command"),
         (add_file, "chat_template.jinja', which its manifest does not list"),
         (add_link, "weights/more', which its manifest does not list"),
         (lose_file, "is missing"),
