@@ -27,6 +27,7 @@ from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.preparation import (
     DEFAULT_OPTIONS,
     check_places,
+    elsewhere_for,
     job_of,
     programs_of,
     require_fit_of,
@@ -108,7 +109,7 @@ def build(
             cache=None if dump_ir else cache,  # what was not lowered now has nothing to dump
             frozen=options.frozen,
             num_parallel=options.num_parallel,
-            ray_address=options.ray_address,
+            elsewhere=elsewhere_for(options, cache, progress),
             progress=progress,
         )
         weights = put_weights(source, folder / WEIGHTS_DIR, progress)

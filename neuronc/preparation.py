@@ -1,12 +1,15 @@
 """What a build decides, and refuses, before it begins."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from neuronc.artifact.atomic import require_apart
 from neuronc.artifact.weights import Source
+from neuronc.cache.cache import Cache
 from neuronc.errors import UsageError
-from neuronc.lower.jobs import ProgramJob
+from neuronc.lower.jobs import Elsewhere, ProgramJob
+from neuronc.progress import Progress
 from neuronc.recipe import Recipe
 from neuronc.sizes import DEFAULT_MAX_LENGTH
 from neuronc.targets.neuron.preflight.fit import require_fit
@@ -91,4 +94,25 @@ def job_of(spec: ProgramSpec, source: Source, recipe: Recipe, dump_ir: Path | No
         top_k_call=recipe.top_k_call,
         make_executable=source.has_weights,  # without weights there is nothing to run on the CPU
         dump_ir=None if dump_ir is None else str(dump_ir / spec.name),
+    )
+
+
+def elsewhere_for(
+    options: CompileOptions, cache: Cache | None, progress: Progress
+) -> Elsewhere | None:
+    """Who makes programs in place of this machine; None for nobody.
+
+    Raises:
+        UsageError: a cluster without a store.
+    """
+    if options.ray_address is None:
+        return None
+    from neuronc.cluster.programs import make_on_cluster
+    from neuronc.cluster.ray_jobs import require_shared
+
+    return partial(
+        make_on_cluster,
+        cache=require_shared(cache),
+        address=options.ray_address,
+        progress=progress,
     )

@@ -1,5 +1,6 @@
 """Versions of the tools that decide what is compiled, read without importing them."""
 
+import platform
 from importlib import metadata
 
 from neuronc import __version__
@@ -16,3 +17,9 @@ def tool_versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Versions from package metadata, without importing the packages; None where absent."""
+    found = tool_versions()
+    return {"neuronc": found.pop("neuronc"), "python": platform.python_version(), **found}

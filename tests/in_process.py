@@ -14,7 +14,7 @@ import pytest
 from neuronc import pipeline
 from neuronc.cache.cache import Cache
 from neuronc.lower import worker
-from neuronc.lower.jobs import ProgramJob, Programs
+from neuronc.lower.jobs import Elsewhere, ProgramJob, Programs
 from neuronc.lower.program_files import JOB, RESULT, SCRATCH
 from neuronc.progress import SILENT, Progress
 
@@ -31,7 +31,7 @@ def _run_jobs(
     cache: Cache | None = None,
     frozen: bool = False,
     num_parallel: int | None = None,
-    ray_address: str | None = None,
+    elsewhere: Elsewhere | None = None,
     progress: Progress = SILENT,
 ) -> Programs:
     for job in jobs:

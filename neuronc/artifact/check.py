@@ -4,10 +4,9 @@ Nothing is loaded, opened by XLA or unpickled: files are hashed, headers and JSO
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from neuronc.artifact.answer import Answer
 from neuronc.artifact.manifest import PROGRAMS_DIR, Manifest, read_manifest
 from neuronc.checkpoint.paths import shown
 from neuronc.errors import InputError, NeuroncError, ToolchainError
@@ -17,9 +16,6 @@ from neuronc.recipe import Place
 from neuronc.targets.host import require_host
 from neuronc.targets.neuron.compiler.toolchain import is_stand_in
 from neuronc.targets.neuron.neff.reader import NeffHeader, read_neff_header
-
-Verdict = Literal["yes", "no", "unknown", "not checked"]
-Fault = Literal["", "damaged", "cannot load"]
 
 SDK_OF_COMPILER = {
     "2.22.12471.0": "2.27",
@@ -31,27 +27,6 @@ SDK_OF_COMPILER = {
 """Neuron SDK that a neuronx-cc came with (Neuron SDK, ``n2-manifest.json`` and release notes)."""
 RUNTIME_OF_SDK = {"2.32": "2.34.10"}
 """aws-neuronx-runtime-lib of an SDK, where it is known (the same manifest)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """One question and what was found.
-
-    Attributes:
-        question: In words.
-        verdict: The answer.
-        detail: Why.
-        fault: What the command fails for; empty where the answer is fine, or not known.
-        hint: The way out.
-        warns: Whether the answer is worth a warning although the artifact may be used.
-    """
-
-    question: str
-    verdict: Verdict
-    detail: str
-    fault: Fault = ""
-    hint: str = ""
-    warns: bool = False
 
 
 def check_artifact(

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from neuronc.artifact.check import Answer
+from neuronc.artifact.answer import Answer
 from neuronc.artifact.manifest import Manifest
 from neuronc.checkpoint.digest import FileDigest
 from neuronc.errors import InputError, ToolchainError

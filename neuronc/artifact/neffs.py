@@ -5,6 +5,7 @@ import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from neuronc.targets.neuron.compiler.command import (
     require_no_env_flags,
 )
 from neuronc.targets.neuron.compiler.one_neff import NeffJob
-from neuronc.targets.neuron.compiler.programs import compile_neffs
+from neuronc.targets.neuron.compiler.programs import Elsewhere, compile_neffs
 from neuronc.targets.neuron.compiler.toolchain import Compiler, find_compiler
 from neuronc.targets.neuron.hlo.top_k_calls import count_calls
 from neuronc.targets.neuron.preflight.check import Finding, check_program, require_clean
@@ -74,7 +75,7 @@ def add_neffs(
         timeout_s=options.timeout_s,
         cache=cache,
         frozen=options.frozen,
-        ray_address=options.ray_address,
+        elsewhere=_elsewhere(options, progress),
         progress=progress,
     )
     told = {"version": compiler.version, "stand_in": compiler.is_stand_in}
@@ -83,6 +84,14 @@ def add_neffs(
     compiled = replace(manifest, neuron=neuron, files=digest_files(folder, known=known))
     write_manifest(compiled, folder)
     return compiled
+
+
+def _elsewhere(options: CompileOptions, progress: Progress) -> Elsewhere | None:
+    if options.ray_address is None:
+        return None
+    from neuronc.cluster.programs import compile_neffs_on_cluster
+
+    return partial(compile_neffs_on_cluster, address=options.ray_address, progress=progress)
 
 
 def check_lowered(

@@ -159,8 +159,8 @@ def _with_lock(plan: Plan, given: CellFlags, flags: BuildFlags, progress: "Progr
 
 
 def _builder(flags: BuildFlags, progress: "Progress") -> "BuildOne":
-    from neuronc.cli.app import known_failure
-    from neuronc.cli.build import build_one
+    from neuronc.cli.build_one import build_one
+    from neuronc.cli.failures import known_failure
     from neuronc.errors import error_of
 
     def build_cell(cell: "Cell") -> "Built":

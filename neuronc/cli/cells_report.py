@@ -67,8 +67,8 @@ def report_cells(plan: Plan, outcomes: "Sequence[Outcome]") -> Report:
 
 def _describe(outcome: "Outcome", plan: Plan) -> tuple[dict[str, Any], list[str]]:
     """One cell in JSON terms, and the doubts about it."""
-    from neuronc.cli.app import describe
-    from neuronc.cli.build import report_built
+    from neuronc.cli.built_report import report_built
+    from neuronc.cli.failures import describe
 
     described: dict[str, Any] = {
         "name": outcome.cell.name,

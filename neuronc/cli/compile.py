@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from neuronc.cli.build import artifact_lines, report_built
 from neuronc.cli.build_flags import BuildFlags, folder_of, takes_build_flags
+from neuronc.cli.built_report import artifact_lines, report_built
 from neuronc.cli.options import require_out
 from neuronc.cli.output import Report
 from neuronc.errors import UsageError

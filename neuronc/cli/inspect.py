@@ -53,7 +53,7 @@ def inspect(
 
 def _artifact(folder: Path) -> Found:
     from neuronc.artifact.manifest import read_manifest
-    from neuronc.cli.build import artifact_lines
+    from neuronc.cli.built_report import artifact_lines
 
     manifest = read_manifest(folder)
     sizes: Counter[str] = Counter()

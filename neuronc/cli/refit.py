@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neuronc.cli.build import report_built
+from neuronc.cli.built_report import report_built
 from neuronc.cli.options import (
     AdapterOption,
     JsonFlag,

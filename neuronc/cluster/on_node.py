@@ -10,6 +10,7 @@ from typing import Any
 from neuronc.cache.cache import Cache, open_stores, user_folder
 from neuronc.cache.key import Key
 from neuronc.cache.program_keys import executable_key, lowered_key, neff_key
+from neuronc.cluster.ray_jobs import Result
 from neuronc.errors import InputError, NeuroncError, ToolchainError
 from neuronc.lower.jobs import ProgramJob, run_jobs
 from neuronc.lower.program_files import NEURON_HLO
@@ -17,8 +18,7 @@ from neuronc.progress import SILENT
 from neuronc.trace.program_spec import ProgramSpec, signature_from_dict
 
 Address = Mapping[str, str | None]
-Result = dict[str, Any]
-"""``node``, ``peak_rss_bytes``, and ``error`` (exit code, message, hint) or None."""
+"""Of a store; see `Cache.address`."""
 
 
 def make_program_here(job: Mapping[str, Any], address: Address, key: Mapping[str, Any]) -> Result:

@@ -24,7 +24,8 @@ NEFF_GUESS_BYTES = 8 * 2**30
 def make_on_cluster(
     jobs: Mapping[str, Mapping[str, Any]],
     programs_dir: Path,
-    cache: Cache | None,
+    *,
+    cache: Cache,
     address: str,
     progress: Progress,
 ) -> int:
@@ -34,17 +35,15 @@ def make_on_cluster(
         Largest resident memory of a worker, in bytes.
 
     Raises:
-        UsageError: there is no store.
         ToolchainError: the nodes are other machines than this one: executables of theirs would not be
             what a build here makes.
         NeuroncError: see `run_on_ray`.
     """
-    shared = require_shared(cache)
     tasks = [
         RemoteJob(
             name=name,
             function=make_program_here,
-            arguments=(job, shared.address, dict(lowered_key(job).inputs)),
+            arguments=(job, cache.address, dict(lowered_key(job).inputs)),
             memory_bytes=job["known_bytes"] or GUESS_BYTES,
         )
         for name, job in jobs.items()
@@ -52,16 +51,16 @@ def make_on_cluster(
     title = f"compiling programs on the cluster at {address}"
     peak = run_on_ray(tasks, address, title=title, progress=progress)
     for name, job in jobs.items():
-        missing = take_program_files(job, programs_dir / name, shared)
+        missing = take_program_files(job, programs_dir / name, cache)
         if missing is not None:
-            miss = explain(shared, missing.key)
-            message = f"program {name} was made on the cluster and is not in {shared.shown}: {miss}"
+            miss = explain(cache, missing.key)
+            message = f"program {name} was made on the cluster and is not in {cache.shown}: {miss}"
             raise ToolchainError(message, hint=_ALIKE)
     return peak
 
 
 def compile_neffs_on_cluster(
-    compiles: Sequence[Compile], context: Context, address: str, progress: Progress
+    compiles: Sequence[Compile], context: Context, *, address: str, progress: Progress
 ) -> None:
     """Compile NEFFs with the neuronx-cc of a cluster's nodes.
 

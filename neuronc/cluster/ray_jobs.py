@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuronc.cache.cache import Cache
-from neuronc.cluster.on_node import Result
 from neuronc.errors import CompilerError, PlanError, ToolchainError, UsageError, error_of
 from neuronc.progress import Progress
+
+Result = dict[str, Any]
+"""``node``, ``peak_rss_bytes``, and ``error`` (exit code, message, hint) or None."""
 
 RETRIES = 3
 """How often a job begins anew because its node or process was lost."""

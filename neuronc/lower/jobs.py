@@ -1,7 +1,7 @@
 """The programs of a build: what the store has, and the rest made here or on a cluster."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,10 @@ class Programs:
     damage: tuple[str, ...] = ()
 
 
+Elsewhere = Callable[[Mapping[str, Mapping[str, Any]], Path], int]
+"""Makes jobs, as JSON by name, in ``programs_dir/NAME``; the largest memory of a worker, in bytes."""
+
+
 def run_jobs(
     jobs: Sequence[ProgramJob],
     programs_dir: Path,
@@ -80,7 +84,7 @@ def run_jobs(
     cache: Cache | None = None,
     frozen: bool = False,
     num_parallel: int | None = None,
-    ray_address: str | None = None,
+    elsewhere: Elsewhere | None = None,
     progress: Progress = SILENT,
 ) -> Programs:
     """Make the programs of ``jobs`` in ``programs_dir/NAME``, the smallest first.
@@ -94,7 +98,7 @@ def run_jobs(
         cache: The store; none for programs that are to be made whatever there is.
         frozen: Refuse to make one.
         num_parallel: At once, at most; None for as many as cores, up to 4. Memory may allow fewer.
-        ray_address: Of a Ray cluster that makes them; None for this machine.
+        elsewhere: Makes what the store lacks; None for worker processes of this machine.
         progress: Told of every program that runs.
 
     Raises:
@@ -111,10 +115,8 @@ def run_jobs(
         if frozen:
             raise frozen_error(cache, {name: one.key for name, one in missing.items()})
         needed = {name: needed[name] | _hints(cache, one) for name, one in missing.items()}
-    if needed and ray_address is not None:
-        from neuronc.cluster.programs import make_on_cluster
-
-        peak = make_on_cluster(needed, programs_dir, cache, ray_address, progress)
+    if needed and elsewhere is not None:
+        peak = elsewhere(needed, programs_dir)
     elif needed:
         peak = run_worker(needed, programs_dir, num_parallel or _default_parallel(), progress)
     return Programs(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from neuronc.artifact.check import Answer, check_artifact, failure
+from neuronc.artifact.answer import Answer
+from neuronc.artifact.check import check_artifact, failure
 from neuronc.artifact.contents import digest_files
 from neuronc.artifact.manifest import read_manifest, write_manifest
 from neuronc.provenance.keys import new_key

@@ -1,7 +1,7 @@
 """All programs of a build to NEFFs: one compile per distinct HLO, a few at a time, none twice."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,10 @@ _GUESS_BYTES = 8 * 2**30
 """Memory of a compile that nothing is known of. AWS publishes no figure; this is ours."""
 
 
+Elsewhere = Callable[[Sequence[Compile], Context], None]
+"""Compiles, and puts what comes out beside the programs."""
+
+
 def compile_neffs(
     jobs: Sequence[NeffJob],
     programs_dir: Path,
@@ -39,14 +43,15 @@ def compile_neffs(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     cache: Cache | None = None,
     frozen: bool = False,
-    ray_address: str | None = None,
+    elsewhere: Elsewhere | None = None,
     progress: Progress = SILENT,
 ) -> None:
     """Put ``program.neff``, ``neuronx-cc.json`` and ``neuronx-cc.log`` beside every job's HLO.
 
     The smallest come first, at most ``num_parallel`` (as many as cores) at once, and fewer where
     memory is short: see `MemoryGate`. A finished one is kept in ``cache`` at once, so it survives
-    another's failure. With ``ray_address`` they are compiled on that Ray cluster.
+    another's failure. ``elsewhere`` compiles, in place of this machine,
+    what ``cache`` lacks.
 
     Raises:
         FrozenError: ``frozen``, and ``cache`` lacks one.
@@ -74,12 +79,10 @@ def compile_neffs(
         needed = [one for one in compiles if not take_neff(one, context, stage)]
         if frozen and needed and cache is not None:
             raise frozen_error(cache, {one.jobs[0].name: one.key for one in needed})
-        if ray_address is None:
+        if elsewhere is None:
             _compile_all(needed, context, most, stage)
-    if needed and ray_address is not None:
-        from neuronc.cluster.programs import compile_neffs_on_cluster
-
-        compile_neffs_on_cluster(needed, context, ray_address, progress)
+    if needed and elsewhere is not None:
+        elsewhere(needed, context)
 
 
 def _compile_all(compiles: Sequence[Compile], context: Context, most: int, stage: Stage) -> None:
