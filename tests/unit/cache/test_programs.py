@@ -147,7 +147,7 @@ def _jobs(**fields: Any) -> list[ProgramJob]:
 def test_frozen_takes_what_is_there_and_refuses_to_make_the_rest(
     cache: Cache, done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_run_worker", _no_worker)
+    monkeypatch.setattr(jobs, "run_worker", _no_worker)
     make(cache, tmp_path / "one")
     programs = run_jobs(_jobs(), tmp_path / "programs", cache=cache, frozen=True)
     assert (programs.made, programs.reused) == ((), ("decode_64",))
@@ -177,7 +177,7 @@ def test_a_poisoned_entry_is_made_again_and_told(
             make_program.make_program(each, programs_dir / each["name"], cache, lambda _: None)
         return 5
 
-    monkeypatch.setattr(jobs, "_run_worker", worker)
+    monkeypatch.setattr(jobs, "run_worker", worker)
     programs = run_jobs(_jobs(), tmp_path / "programs", cache=cache)
     assert programs.made == ("decode_64",)
     assert f"{entry.key.digest[:16]} was damaged" in programs.damage[0]
@@ -198,7 +198,7 @@ def test_a_worker_is_told_how_much_memory_a_neighbour_took(
         told.extend(needed.values())
         return 0
 
-    monkeypatch.setattr(jobs, "_run_worker", worker)
+    monkeypatch.setattr(jobs, "run_worker", worker)
     run_jobs(_jobs(name="decode_32", spec={"bucket": 32}), tmp_path / "programs", cache=cache)
     assert told[0]["known_bytes"] > 1_000_000
     assert told[0]["cache"] == {"folder": str(cache.local.root), "behind": None}
