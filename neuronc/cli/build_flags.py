@@ -199,6 +199,10 @@ class BuildFlags:
         """The store: a ``Cache``, or None."""
         from neuronc.cache.cache import open_cache
 
+        if self.dump_ir is not None and (self.frozen or self.executor == "ray"):
+            other = "--frozen" if self.frozen else "--executor ray"
+            message = f"--dump-ir lowers every program anew, here; {other} does not"
+            raise UsageError(message, hint="leave out one of the two")
         cache = open_cache(self.cache)
         if cache is None and self.frozen:
             message = "--frozen takes everything from the cache, and there is none"

@@ -1,6 +1,7 @@
 """An option that would do nothing is refused, not ignored."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,15 @@ def test_a_timeout_of_neuronx_cc_is_refused_where_it_does_not_run(
     error = json.loads(capfd.readouterr().out)["error"]
     assert "--lower-only stops before it" in error["message"]
     assert error["hint"] == "pass it to neuronc compile BUNDLE"
+
+
+@pytest.mark.parametrize("flags", [("--frozen",), ("--executor", "ray")])
+def test_dumping_goes_with_nothing_that_does_not_lower_here(
+    flags: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["build", "model", "-o", str(tmp_path / "out"), "--dump-ir", str(tmp_path / "ir")]
+    assert main([*argv, *flags, "--cache", str(tmp_path / "cache"), "--json"]) == 2
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert f"{flags[0]}" in error["message"]
+    assert error["hint"] == "leave out one of the two"
+    assert not (tmp_path / "ir").exists()
