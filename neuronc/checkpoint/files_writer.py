@@ -23,10 +23,22 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedFile:
-    """A file and the tensors that go into it; the path is relative to the output folder."""
+    """A file and the tensors that go into it.
+
+    Attributes:
+        path: Relative to the output folder.
+        tensors: In order.
+        data_begin: See `SafetensorsWriter`.
+    """
 
     path: str
     tensors: tuple[TensorInfo, ...]
+    data_begin: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all values."""
+        return sum(info.size_bytes for info in self.tensors)
 
 
 class FilesWriter:
@@ -115,6 +127,7 @@ class FilesWriter:
             keep_part=self._keep_part,
             metadata=self._metadata,
             buffer_bytes=self._buffer_bytes,
+            data_begin=self._file.data_begin,
         )
         return self._writer
 

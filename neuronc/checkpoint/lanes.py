@@ -13,8 +13,9 @@ from typing import Self
 
 MIN_BUDGET_BYTES = 4 << 20
 
-_WAITING_THREADS = 2
-"""Beside one for each core: a thread that writes waits for the disk most of the time."""
+_WAITING_THREADS = 4
+"""Beside one for each core: a thread that writes waits for the disk most of the time, and four ranks
+write at once."""
 
 _Work = Callable[[], object]
 

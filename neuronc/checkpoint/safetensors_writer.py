@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from neuronc import dtypes
-from neuronc.checkpoint.direct_file import BUFFER_BYTES, DIRECT_BYTES, DirectFile
+from neuronc.checkpoint.direct_file import BLOCK_BYTES, BUFFER_BYTES, DIRECT_BYTES, DirectFile
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.paths import disk_full, free_bytes, writing
 from neuronc.checkpoint.tensor_info import Place, TensorInfo
@@ -65,6 +65,7 @@ class SafetensorsWriter:
         begun: Begun | None = None,
         keep_part: bool = False,
         buffer_bytes: int = BUFFER_BYTES,
+        data_begin: int | None = None,
     ) -> None:
         """Check the disk for room and write the header.
 
@@ -77,13 +78,15 @@ class SafetensorsWriter:
             begun: Go on with ``NAME.part``; what it has beyond that is cut off.
             keep_part: Leave ``NAME.part`` after an error, to be gone on with.
             buffer_bytes: Of memory that is written at once.
+            data_begin: Where the values are to begin within a block of the disk, 0 to 4095: spaces in
+                the header bring them there. None is wherever they come.
 
         Raises:
             PlanError: The disk has less room than the file needs.
             UsageError: ``path`` exists or cannot be written.
             ValueError: Two tensors have one name.
         """
-        header = _header(tensors, metadata)
+        header = _header(tensors, metadata, data_begin)
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._size_bytes = len(header) + sum(info.size_bytes for info in tensors)
@@ -243,8 +246,7 @@ class SafetensorsWriter:
 
     def _write_all(self, data: "bytes | memoryview[int]", place: Place | None = None) -> None:
         with self._writing():
-            copied = self._file.copy(place, len(data)) if place is not None else 0
-            self._file.write(memoryview(data)[copied:])
+            self._file.write(data, place)
 
     def _discard(self) -> None:
         if self._lanes:
@@ -255,8 +257,10 @@ class SafetensorsWriter:
             self._part.unlink(missing_ok=True)
 
 
-def _header(tensors: Sequence[TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """Length and JSON, padded with spaces to a multiple of 8 bytes as the format allows."""
+def _header(
+    tensors: Sequence[TensorInfo], metadata: Mapping[str, str], data_begin: int | None
+) -> bytes:
+    """Length and JSON, padded with spaces to a multiple of 8 bytes or more as the format allows."""
     entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     begin = 0
     for info in tensors:
@@ -272,4 +276,6 @@ def _header(tensors: Sequence[TensorInfo], metadata: Mapping[str, str]) -> bytes
         begin = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     padded = text.ljust(math.ceil(len(text) / 8) * 8)
+    if data_begin is not None:
+        padded = padded.ljust(len(padded) + (data_begin - 8 - len(padded)) % BLOCK_BYTES)
     return len(padded).to_bytes(8, "little") + padded

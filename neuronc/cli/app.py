@@ -1,5 +1,6 @@
 """Commands are registered here, and whatever they raise becomes a message and an exit code here."""
 
+import copy
 import os
 import signal
 import sys
@@ -190,7 +191,7 @@ def _invoke(
 ) -> Report | None:
     """The command's report; None after ``--help`` and ``--version``, which print by themselves."""
     # Not typer's own main(): that one turns errors into text on stderr and exits by itself.
-    group = get_command(application)
+    group = get_command(_with_only(application, arguments[0]))
     try:
         with (
             output.stdout_reserved() if reserve_stdout else nullcontext(),
@@ -200,6 +201,16 @@ def _invoke(
             return report
     except typer.Exit:
         return None
+
+
+def _with_only(application: typer.Typer, verb: str) -> typer.Typer:
+    """``application`` with nothing but ``verb``, if it has that: the flags of others take a while."""
+    chosen = [info for info in application.registered_commands if info.name == verb]
+    if not chosen:
+        return application
+    narrowed = copy.copy(application)
+    narrowed.registered_commands, narrowed.registered_groups = chosen, []
+    return narrowed
 
 
 def _write(report: Report, *, as_json: bool) -> int:

@@ -8,6 +8,7 @@ only to read a dict literal. The tp plan and the field defaults are literals in
 import ast
 import difflib
 import importlib.util
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def _auto_mapping(name: str, file: str = "auto_mappings.py") -> dict[str, str]:
 
 @cache
 def _literal_dict(path: Path, name: str) -> dict[str, str]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in ast.parse(_statement(path.read_text(encoding="utf-8"), name)).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name) and target.id == name and isinstance(node, ast.Assign):
             call = node.value
@@ -110,6 +111,15 @@ def _literal_dict(path: Path, name: str) -> dict[str, str]:
             return dict(ast.literal_eval(literal))
     message = f"{path.name} of transformers does not define {name}"
     raise ToolchainError(message, hint=_PINNED)
+
+
+def _statement(source: str, name: str) -> str:
+    """From where ``name`` is assigned on to the next statement: parsing a long file takes a while."""
+    begin = re.search(rf"^{name}\b", source, re.MULTILINE)
+    if begin is None:
+        return ""
+    end = re.compile(r"^[^\s)\]}#]", re.MULTILINE).search(source, begin.end())
+    return source[begin.start() : end.start() if end else None]
 
 
 def _class_literals(node: ast.ClassDef) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 
+from neuronc.checkpoint.direct_file import BLOCK_BYTES, DIRECT_BYTES
 from neuronc.checkpoint.files_writer import PlannedFile
 from neuronc.checkpoint.tensor_info import TensorInfo
 from neuronc.dtypes import DTYPES
@@ -26,17 +27,19 @@ def plan_files(
         PlanError: a tensor alone is larger than ``max_file_bytes``.
     """
     groups: list[list[TensorInfo]] = [[]]
-    room = max_file_bytes or sys.maxsize
+    whole_room = _room(max_file_bytes)
+    room = whole_room
     for tensor in stored:
         name, shape = tensor.rule.name, tensor.rule.rank_shape
         info = TensorInfo(name=name, shape=shape, dtype=DTYPES[tensor.dtype])
         size_bytes = info.size_bytes + _HEADER_BYTES
-        if max_file_bytes and size_bytes > max_file_bytes:
-            message = f"{name!r} takes {size_bytes} bytes; --max-file-size is {max_file_bytes}"
-            raise PlanError(message, hint=f"pass --max-file-size {size_bytes} or more")
+        if size_bytes > whole_room:
+            least = size_bytes if size_bytes < DIRECT_BYTES else size_bytes + BLOCK_BYTES
+            message = f"{name!r} takes {least} bytes; --max-file-size is {max_file_bytes}"
+            raise PlanError(message, hint=f"pass --max-file-size {least} or more")
         if size_bytes > room and groups[-1]:
             groups.append([])
-            room = max_file_bytes or sys.maxsize
+            room = whole_room
         groups[-1].append(info)
         room -= size_bytes
     return tuple(
@@ -46,3 +49,10 @@ def plan_files(
         )
         for rank in range(tp)
     )
+
+
+def _room(max_file_bytes: int | None) -> int:
+    """Bytes of tensors and their entries; a large file's header may be longer, see `begin_alike`."""
+    if max_file_bytes is None:
+        return sys.maxsize
+    return max_file_bytes - (BLOCK_BYTES if max_file_bytes >= DIRECT_BYTES else 0)

@@ -21,6 +21,7 @@ from neuronc.checkpoint.source import portable_source
 from neuronc.dtypes import COMPUTE_DTYPES, DTYPES, Dtype
 from neuronc.errors import InputError, UsageError
 from neuronc.families.model_config import ModelConfig, read_model_config
+from neuronc.parallel.begin_alike import begin_alike
 from neuronc.parallel.cost import padding_cost
 from neuronc.parallel.layouts.nxdi_config import write_neuron_config
 from neuronc.parallel.layouts.parameter_files import state_dict_keys, write_parameter_files
@@ -165,7 +166,8 @@ def _write_weights(
         )
     stored = stored_tensors(plan.rules.values(), dtype=work.element.name, scheme=plan.quantize)
     files = plan_files(stored, plan.tp, options.layout, options.max_file_bytes)
-    needed = sum(info.size_bytes for of_rank in files for file in of_rank for info in file.tensors)
+    files = begin_alike(files, work.checkpoint, plan.rules, work.element)
+    needed = sum(file.size_bytes for of_rank in files for file in of_rank)
     needed -= sum(path.stat().st_size for path in work.out_dir.rglob("*") if path.is_file())
     if free_bytes(work.out_dir) < needed:
         raise disk_full(work.out_dir / files[0][0].path, needed_bytes=needed)

@@ -1,8 +1,10 @@
 import errno
+import mmap
 import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neuronc.checkpoint.direct_file import DirectFile
@@ -45,6 +47,74 @@ def test_whatever_the_pieces_the_file_is_their_sum(
         file.close()
         file.close()
         assert path.read_bytes() == expected
+
+
+def at_offset(data: bytes, offset: int) -> memoryview:
+    """``data`` in memory at ``offset`` beyond the beginning of a block."""
+    memory = memoryview(mmap.mmap(-1, offset + len(data) + BLOCK))
+    memory[offset : offset + len(data)] = data
+    return memory[offset : offset + len(data)]
+
+
+@pytest.mark.parametrize("begin", [0, 1, 1234, BLOCK - 1])
+@pytest.mark.parametrize("apart", [0, 8, 2048])
+@pytest.mark.parametrize("size", [70 * BLOCK, 70 * BLOCK + 5, 3 * BLOCK])
+def test_bytes_that_lie_as_in_the_file_are_written_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: int, apart: int, size: int
+) -> None:
+    written: list[tuple[int, int]] = []
+    real = os.pwrite
+
+    def noted(descriptor: int, data: memoryview, offset: int) -> int:
+        written.append((np.frombuffer(data, np.uint8).ctypes.data, len(data)))
+        return real(descriptor, data, offset)
+
+    first, data = random.Random(0).randbytes(begin), random.Random(1).randbytes(size)
+    lying = at_offset(data, (begin + apart) % BLOCK)
+    file = open_new(tmp_path / "file")
+    file.write(first)
+    monkeypatch.setattr(os, "pwrite", noted)
+    file.write(lying)
+    file.write(b"end")
+    file.sync()
+    assert (tmp_path / "file").read_bytes() == first + data + b"end"
+    begins = np.frombuffer(lying, np.uint8).ctypes.data
+    in_place = [length for at, length in written if begins <= at < begins + size]
+    head = -begin % BLOCK
+    whole = (size - head) // BLOCK * BLOCK
+    assert in_place == ([whole] if apart == 0 and size > 64 * BLOCK else [])
+
+
+def test_a_mapped_file_is_written_from_where_it_is_mapped(tmp_path: Path) -> None:
+    source, data = tmp_path / "source", random.Random(0).randbytes(200 * BLOCK + 77)
+    source.write_bytes(data)
+    file = open_new(tmp_path / "file")
+    file.write(data[:100])
+    with source.open("rb") as opened:
+        mapped = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+    file.write(mapped[100:], Place(path=source, offset=100))
+    file.sync()
+    assert (tmp_path / "file").read_bytes() == data
+
+
+def test_a_file_system_without_direct_writes_gets_them_through_the_cache_from_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+
+    def refuse(descriptor: int, data: memoryview, offset: int) -> int:
+        if file._direct == descriptor:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(descriptor, data, offset)
+
+    data = random.Random(0).randbytes(150 * BLOCK + 9)
+    file = open_new(tmp_path / "file")
+    monkeypatch.setattr(os, "pwrite", refuse)
+    file.write(b"begin")
+    file.write(at_offset(data, 5))
+    file.write(b"end")
+    file.sync()
+    assert (tmp_path / "file").read_bytes() == b"begin" + data + b"end"
 
 
 def test_a_place_that_ends_early_gives_what_there_is(tmp_path: Path) -> None:

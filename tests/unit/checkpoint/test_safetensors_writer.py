@@ -72,6 +72,17 @@ def test_the_values_start_at_a_multiple_of_eight_bytes(tmp_path: Path) -> None:
     assert json.loads(path.read_bytes()[8 : 8 + header_bytes])["a"]["data_offsets"] == [0, 12]
 
 
+@pytest.mark.parametrize("data_begin", [0, 8, 136, 4088])
+def test_the_values_begin_where_they_are_told_to(tmp_path: Path, data_begin: int) -> None:
+    path = tmp_path / "rank.safetensors"
+    written = _write(path, data_begin=data_begin)
+    header_bytes = int.from_bytes(path.read_bytes()[:8], "little")
+    assert (8 + header_bytes) % 4096 == data_begin
+    assert load_file(path)["b"].tobytes() == B_VALUES.tobytes()
+    assert written.size_bytes == path.stat().st_size
+    assert written.sha256 == sha256_file(path)
+
+
 def test_a_tensor_may_come_in_parts(tmp_path: Path) -> None:
     path = tmp_path / "rank.safetensors"
     with SafetensorsWriter(path, [A, B]) as writer:
