@@ -129,7 +129,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # closed by the caller: there is nobody to tell
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-    return run(app, sys.argv[1:] if argv is None else argv)
+    try:
+        return run(app, sys.argv[1:] if argv is None else argv)
+    finally:
+        for timer in _interrupts:  # came too late: the end has an exit code
+            timer.cancel()
+        _interrupts.clear()
+
+
+_interrupts: list[threading.Timer] = []
+"""Those that are going to be sent again."""
 
 
 def _is_main_thread() -> bool:
@@ -141,6 +150,7 @@ def _repeat_lost_interrupt(lost: Any) -> None:
     if issubclass(lost.exc_type, KeyboardInterrupt):
         again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
+        _interrupts.append(again)
         again.start()
     else:
         sys.__unraisablehook__(lost)

@@ -35,6 +35,32 @@ def test_ctrl_c_that_a_library_callback_swallowed_still_ends_the_program() -> No
     assert time.monotonic() - begin < 15
 
 
+_LOSES_ONE_AT_THE_END = """
+import sys, time
+from neuronc.cli import app
+
+class Loses:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def main(application, argv):
+    Loses()
+    return 130
+
+app.run = main
+code = app.main([])
+time.sleep(0.3)
+sys.exit(code)
+"""
+
+
+def test_ctrl_c_is_not_sent_again_when_all_is_over() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOSES_ONE_AT_THE_END], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_closed_stdout_is_no_bug() -> None:
     command = f"exec {sys.executable} -m neuronc version >&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
