@@ -83,6 +83,7 @@ def test_reduced_precision_is_within_its_own_tolerance(
     assert 0 < found["max_ulp"] < found["tolerance_ulp"]
 
 
+@pytest.mark.slow
 def test_untied_model_with_odd_vocabulary_equals_transformers(tmp_path: Path) -> None:
     # 127 does not divide by 2: the head and the embedding are padded, and the padding is cut off.
     checkpoint = make_checkpoint(

@@ -25,10 +25,11 @@ def write(
     return run_ok(capfd, "split", str(source), "-o", str(out), *flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
-        pytest.param(("--layout", "transformers-neuronx"), marks=pytest.mark.slow),
+        ("--layout", "transformers-neuronx"),
         ("--layout", "nxdi", "--tp", "2"),
     ],
 )

@@ -29,7 +29,7 @@ _REFUSED_OPERATOR = """
 """
 
 
-@pytest.mark.parametrize("lower_only", [False, True])
+@pytest.mark.parametrize("lower_only", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_refused_operator_ends_the_build_before_the_compiler_is_called(
     lower_only: bool,
     tiny_checkpoint: Path,
