@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.bench.roofline.cpu_peaks import measure_cpu
-from tests.benchmarks.peers.catalog import LEFT_OUT, OURS, PEERS
+from tests.benchmarks.peers.catalog import OURS, PEERS
 from tests.benchmarks.peers.model import prepare_model, weight_bytes
 from tests.benchmarks.peers.preparing import Ready, prepare
 from tests.benchmarks.peers.processes import Outcome, run_engine
@@ -27,6 +27,7 @@ from tests.benchmarks.peers.table import console, markdown, rich_table
 
 VOCABULARY, PROMPT, COUNT, SEED = 49152, 128, 64, 7
 WARMUPS = 2  # torch.compile compiles again for the second answer
+LENGTHS = {"prompt_tokens": PROMPT, "new_tokens": COUNT}
 REFERENCE = "transformers"
 
 
@@ -37,8 +38,7 @@ def main() -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     models = {dtype: prepare_model(options.cache, dtype) for dtype in options.dtypes}
     wanted = [peer for peer in PEERS if not options.engines or peer.name in options.engines]
-    ready, reasons = prepare(wanted, models, options.cache, tell=screen.log)
-    reasons = {**(LEFT_OUT if not options.engines else {}), **reasons}
+    ready, reasons = prepare(wanted, models, options.cache, **LENGTHS, tell=screen.log)
     reference = _reference(options.cache)
     sizes = {dtype: weight_bytes(model) for dtype, model in models.items()}
 
@@ -102,9 +102,8 @@ def _run(ready: Ready, cell: Cell, repeats: int) -> Outcome:
     job = {
         "do": "measure",
         "folder": str(ready.folder),
-        "dtype": cell.dtype,
+        "setting": {"dtype": cell.dtype, "threads": cell.threads, **LENGTHS},
         "cpus": sorted(os.sched_getaffinity(0))[: cell.threads],
-        "count": COUNT,
         "warmups": WARMUPS,
         "repeats": repeats,
         **_prompts(),
@@ -118,7 +117,7 @@ def _reference(cache: Path) -> list[int]:
     if not answer.exists():
         peer = next(peer for peer in PEERS if peer.name == REFERENCE)
         model = {"f32": prepare_model(cache, "f32")}
-        ready, _ = prepare([peer], model, cache, tell=lambda _: None)
+        ready, _ = prepare([peer], model, cache, **LENGTHS, tell=lambda _: None)
         cell = Cell(engine=peer.name, dtype="f32", threads=len(os.sched_getaffinity(0)))
         outcome = _run(ready[peer.name, "f32"], cell, 1)
         if outcome.result is None:

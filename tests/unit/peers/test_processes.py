@@ -17,13 +17,12 @@ PROMPT = [10, 20, 30, 40]
 
 def job(folder: Path, dtype: str) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    (folder / "made.json").write_text(json.dumps({"dtype": dtype}))
+    (folder / "made.json").write_text(json.dumps({"dtype": dtype, "max_length": 8}))
     return {
         "do": "measure",
         "folder": str(folder),
-        "dtype": dtype,
+        "setting": {"dtype": dtype, "threads": 1, "prompt_tokens": 4, "new_tokens": 4},
         "cpus": [min(os.sched_getaffinity(0))],
-        "count": 4,
         "warmups": 3,
         "repeats": 2,
         "prompt": PROMPT,
@@ -75,11 +74,12 @@ def test_environment_tunes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     engine = tmp_path / "engine.py"
     engine.write_text(
         "import os\n"
-        "def prepare(model, folder, dtype):\n"
+        "def prepare(model, folder, setting):\n"
         "    assert 'OPENBLAS_CORETYPE' not in os.environ and 'XLA_FLAGS' not in os.environ\n"
         "    assert os.environ['HF_HUB_OFFLINE'] == '1'\n"
     )
-    prepare = {"do": "prepare", "model": ".", "folder": ".", "dtype": "f32"}
+    setting = {"dtype": "f32", "prompt_tokens": 4, "new_tokens": 4}
+    prepare = {"do": "prepare", "model": ".", "folder": ".", "setting": setting}
     assert run_engine(Path(sys.executable), engine, prepare).reason == ""
 
 

@@ -5,10 +5,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
     """Export with optimum-intel, whose environment this runs in."""
     program = Path(sys.executable).with_name("optimum-cli")
     command = [str(program), "export", "openvino", "--model", str(model), "--weight-format", "fp32"]
@@ -16,23 +19,23 @@ def prepare(model: Path, folder: Path, dtype: str) -> None:
     subprocess.run(command, check=True)
 
 
-def properties(dtype: str, threads: int) -> dict[str, Any]:
+def properties(setting: "Setting") -> dict[str, Any]:
     """Of the CPU plug-in."""
     return {
-        "INFERENCE_PRECISION_HINT": dtype,
-        "KV_CACHE_PRECISION": dtype,
+        "INFERENCE_PRECISION_HINT": setting.dtype,
+        "KV_CACHE_PRECISION": setting.dtype,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": setting.threads,
     }
 
 
 class Engine:
     """Its pipeline for ids, with continuous batching and without its prefix cache."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
+    def __init__(self, folder: Path, setting: "Setting") -> None:
         import openvino_genai
 
-        self._folder, self._properties = folder, properties(dtype, threads)
+        self._folder, self._properties = folder, properties(setting)
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.enable_prefix_caching = False
         scheduler.cache_size = 1

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers import __version__ as transformers_version
 
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
+
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
     """It reads the weights as they are."""
     folder.symlink_to(model)
 
@@ -18,11 +22,16 @@ def prepare(model: Path, folder: Path, dtype: str) -> None:
 class Engine:
     """Its model in a plain loop, which costs less than its ``generate``."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype]).eval()
+    def __init__(self, folder: Path, setting: "Setting") -> None:
+        torch.set_num_threads(setting.threads)
+        dtype = DTYPES[setting.dtype]
+        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         self.versions = {"transformers": transformers_version, "torch": torch.__version__}
-        self.settings = {"logits_to_keep": "1", "loop": "model.forward", "threads": str(threads)}
+        self.settings = {
+            "logits_to_keep": "1",
+            "loop": "model.forward",
+            "threads": str(setting.threads),
+        }
 
     @torch.inference_mode()
     def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
