@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.benchmarks.peers.process import OWN
+
 ENGINES = Path(__file__).with_name("engines")
 OURS = "neuronc"
 _CONVERTS = ("torch==2.13.0", "transformers==5.23.0", "safetensors==0.8.0")
@@ -24,7 +26,7 @@ class Peer:
         packages: Of its virtual environment; none means neuronc's own.
         build: Variables with which its first package is compiled here, where no wheel will do.
         export: Of a second one in which its weights are converted, where the first cannot.
-        dtypes: What it computes in here.
+        dtypes: What it computes in here; `OWN` is what it chooses.
         missing: Why not in the others.
     """
 
@@ -33,7 +35,7 @@ class Peer:
     packages: tuple[str, ...] = ()
     build: Mapping[str, str] = field(default_factory=dict)
     export: tuple[str, ...] = ()
-    dtypes: tuple[str, ...] = ("f32", "bf16")
+    dtypes: tuple[str, ...] = ("f32", "bf16", OWN)
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -56,7 +58,7 @@ PEERS = (
         name="ONNX Runtime",
         file="onnxruntime.py",
         packages=("onnxruntime-genai", "onnx", "onnx_ir", "numpy", *_CONVERTS),
-        dtypes=("f32",),
+        dtypes=("f32", OWN),
         missing={"bf16": "its builder exports bf16 for other providers only"},
     ),
     Peer(name="CTranslate2", file="ctranslate2.py", packages=("ctranslate2", "numpy", *_CONVERTS)),

@@ -18,13 +18,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+OWN = "own"
+"""Instead of a dtype: everything is the engine's own choice."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
     """What an engine is prepared for and measured in.
 
     Attributes:
-        dtype: Of weights, arithmetic and KV cache.
+        dtype: Of weights, arithmetic and KV cache; `OWN` leaves these to the engine, and the
+            number of threads and the length of its caches as well.
         prompt_tokens: Length of the prompt.
         new_tokens: How many follow.
         threads: To compute with; no preparation depends on them, so there it is 0.
@@ -34,6 +38,11 @@ class Setting:
     prompt_tokens: int
     new_tokens: int
     threads: int = 0
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the engine has to show what it does out of the box."""
+        return self.dtype == OWN
 
     @property
     def max_length(self) -> int:
@@ -68,7 +77,8 @@ def main(arguments: Sequence[str]) -> None:
         module.prepare(Path(job["model"]), Path(job["folder"]), Setting(**job["setting"]))
         result = {}
     else:
-        os.sched_setaffinity(0, set(job["cpus"]))
+        if job["cpus"]:
+            os.sched_setaffinity(0, set(job["cpus"]))
         result = measure(module.Engine, job)
     print(f"\n{json.dumps(result)}", flush=True)
     os._exit(0)  # some engines' threads do not end by themselves
@@ -97,7 +107,8 @@ def measure(make: Callable[[Path, Setting], Engine], job: dict[str, Any]) -> dic
     warmup_s = time.perf_counter() - begin - load_s
     runs = [generate(engine, job["prompt"], count) for _ in range(job["repeats"])]
     peak = memory_bytes()
-    check_dtypes(engine.dtypes(), setting.dtype)
+    if not setting.is_own:
+        check_dtypes(engine.dtypes(), setting.dtype)
     return {
         "ttft_ms": [run["ttft_ms"] for run in runs],
         "itl_ms": [run["itl_ms"] for run in runs],

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.benchmarks.peers.process import Setting
@@ -18,14 +18,17 @@ def prepare(model: Path, folder: Path, setting: "Setting") -> None:
     """Convert with its own converter, unless this processor cannot compute in the dtype."""
     import ctranslate2
 
+    program = Path(sys.executable).with_name("ct2-transformers-converter")
+    command = [str(program), "--model", str(model), "--output_dir", str(folder)]
+    if setting.is_own:
+        subprocess.run(command, check=True)
+        return
     supported = ctranslate2.get_supported_compute_types("cpu")
     quantization = COMPUTE[setting.dtype]
     if quantization not in supported:
         message = f"its computations on this CPU are {', '.join(sorted(supported))}"
         raise ValueError(message)
-    program = Path(sys.executable).with_name("ct2-transformers-converter")
-    arguments = ["--model", model, "--quantization", quantization, "--output_dir", folder]
-    subprocess.run([str(program), *map(str, arguments)], check=True)
+    subprocess.run([*command, "--quantization", quantization], check=True)
 
 
 class Engine:
@@ -34,11 +37,10 @@ class Engine:
     def __init__(self, folder: Path, setting: "Setting") -> None:
         import ctranslate2
 
-        compute = {
-            "compute_type": COMPUTE[setting.dtype],
-            "intra_threads": setting.threads,
-            "inter_threads": 1,
-        }
+        compute: dict[str, Any] = {}
+        if not setting.is_own:
+            compute |= {"compute_type": COMPUTE[setting.dtype], "inter_threads": 1}
+            compute |= {"intra_threads": setting.threads}
         self._generator = ctranslate2.Generator(str(folder), device="cpu", **compute)
         self._words = json.loads((folder / "vocabulary.json").read_text())
         self.versions = {"ctranslate2": version("ctranslate2")}

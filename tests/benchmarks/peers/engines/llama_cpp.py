@@ -1,10 +1,11 @@
-"""llama.cpp through llama-cpp-python's low-level functions."""
+"""llama.cpp through llama-cpp-python: its low-level functions, or its own class as it comes."""
 
 import json
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.peers.process import Setting
 
 FILE = "model.gguf"
+TYPES = {"f32": 0, "bf16": 30}  # ggml_type: the package has no name for the second
 STORED = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2")}
 
 
@@ -91,25 +93,25 @@ class Engine:
     def __init__(self, folder: Path, setting: "Setting") -> None:
         import llama_cpp
 
-        self._lib, self._log = llama_cpp, []
+        self._lib = llama_cpp
+        self._log: list[bytes] = []
         self._keep = llama_cpp.llama_log_callback(lambda _, text, __: self._log.append(text))
         llama_cpp.llama_log_set(self._keep, None)
-        kind = {"f32": llama_cpp.GGML_TYPE_F32, "bf16": llama_cpp.GGML_TYPE_BF16}[setting.dtype]
-        given = {
-            "n_ctx": setting.max_length,
-            "n_threads": setting.threads,
-            "n_threads_batch": setting.threads,
-            "type_k": kind,
-            "type_v": kind,
-        }
-        self._open(folder / FILE, given)
-        self._one = (llama_cpp.llama_token * 1)()
+        self._own: Any = None
         self.versions = {"llama-cpp-python": version("llama-cpp-python")}
-        self.settings = {name: str(value) for name, value in given.items()}
-        self.settings["build"] = llama_cpp.llama_print_system_info().decode()
+        self.settings = {"build": llama_cpp.llama_print_system_info().decode()}
+        if setting.is_own:
+            self._own = llama_cpp.Llama(str(folder / FILE), verbose=False)
+            self._model = self._own.model
+        else:
+            self._open(folder / FILE, setting)
 
-    def _open(self, file: Path, given: dict[str, int]) -> None:
+    def _open(self, file: Path, setting: "Setting") -> None:
         lib = self._lib
+        kind = TYPES[setting.dtype]
+        given = {"n_ctx": setting.max_length, "type_k": kind, "type_v": kind}
+        given |= {"n_threads": setting.threads, "n_threads_batch": setting.threads}
+        self.settings |= {name: str(value) for name, value in given.items()}
         lib.llama_backend_init()
         self._model = lib.llama_model_load_from_file(
             str(file).encode(), lib.llama_model_default_params()
@@ -125,16 +127,21 @@ class Engine:
 
     def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
         """The whole prompt, then a token a call; there is no vocabulary, so nothing ends it."""
+        if self._own is not None:
+            self._own.reset()  # else it finds the prompt in its cache
+            for token in islice(self._own.generate(prompt, temp=0.0), count):
+                on_token(token)
+            return
         lib = self._lib
         lib.llama_memory_clear(self._memory, False)
-        ids = (lib.llama_token * len(prompt))(*prompt)
+        ids, one = (lib.llama_token * len(prompt))(*prompt), (lib.llama_token * 1)()
         for _ in range(count):
             failed = lib.llama_decode(self._context, lib.llama_batch_get_one(ids, len(ids)))
             if failed:
                 message = f"llama_decode gives {failed}"
                 raise RuntimeError(message)
             logits = lib.llama_get_logits(self._context)  # of the last position alone
-            ids = self._one
+            ids = one
             ids[0] = np.ctypeslib.as_array(logits, shape=(self._vocabulary,)).argmax()
             on_token(ids[0])
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def prepare(model: Path, folder: Path, setting: "Setting") -> None:
-    """Compile for this machine, and for just the lengths of the run."""
+    """Compile for this machine, and for just the lengths of the run unless it is to choose."""
+    if setting.is_own:
+        build(Recipe(checkpoint=str(model)), folder, verify=False)
+        return
     recipe = Recipe(
         checkpoint=str(model),
         dtype=setting.dtype,

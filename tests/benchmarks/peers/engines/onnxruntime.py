@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.benchmarks.peers.process import Setting
 
-PRECISIONS = {"f32": "fp32"}
+PRECISIONS = {"f32": "fp32", "own": "fp32"}  # it has to be told one
 
 
 def prepare(model: Path, folder: Path, setting: "Setting") -> None:
@@ -31,7 +31,10 @@ class Engine:
         self._folder = folder
         session = {"intra_op_num_threads": setting.threads, "inter_op_num_threads": 1}
         config = onnxruntime_genai.Config(str(folder))
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+        if setting.is_own:
+            session = {}
+        else:
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
         self._model = onnxruntime_genai.Model(config)
         self.versions = {name: version(name) for name in ("onnxruntime-genai", "onnxruntime")}
         self.settings = {name: str(value) for name, value in session.items()}

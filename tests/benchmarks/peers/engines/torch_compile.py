@@ -23,17 +23,20 @@ class Engine:
     """A compiled forward for the prompt's shape and one for a token's."""
 
     def __init__(self, folder: Path, setting: "Setting") -> None:
-        torch.set_num_threads(setting.threads)
-        dtype, length = DTYPES[setting.dtype], setting.max_length
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        self._forward: Any = torch.compile(self._model.forward, dynamic=False)
+        dtype = {} if setting.is_own else {"dtype": DTYPES[setting.dtype]}
+        options = {} if setting.is_own else {"dynamic": False}
+        if not setting.is_own:
+            torch.set_num_threads(setting.threads)
+        length = setting.max_length
+        self._model = AutoModelForCausalLM.from_pretrained(folder, **dtype).eval()
+        self._forward: Any = torch.compile(self._model.forward, **options)
         self._cache = StaticCache(config=self._model.config, max_cache_len=length)
         self.versions = {"transformers": transformers_version, "torch": torch.__version__}
         self.settings = {
             "logits_to_keep": "1",
-            "torch.compile": "dynamic=False",
+            "torch.compile": str(options),
             "cache": f"StaticCache of {length}",
-            "threads": str(setting.threads),
+            "threads": str(torch.get_num_threads()),
         }
 
     @torch.no_grad()
