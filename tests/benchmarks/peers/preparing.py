@@ -57,9 +57,8 @@ def prepare(
         reasons |= {f"{peer.name} {d}": peer.missing[d] for d in models if d not in wanted}
         if not wanted:
             continue
-        tell(f"installing {peer.name}" if peer.packages else f"{peer.name} is installed")
         try:
-            pythons = _pythons(peer, cache)  # once: some fail after a quarter of an hour
+            pythons = _pythons(peer, cache, tell)  # once: some fail after a quarter of an hour
         except LeftOutError as error:
             reasons[peer.name] = str(error)
             continue
@@ -73,9 +72,10 @@ def prepare(
     return ready, reasons
 
 
-def _pythons(peer: Peer, cache: Path) -> _Pythons:
-    runs = python_with(peer.packages, cache, build=peer.build)
-    return _Pythons(runs=runs, converts=python_with(peer.export, cache) if peer.export else runs)
+def _pythons(peer: Peer, cache: Path, tell: Callable[[str], None]) -> _Pythons:
+    runs = python_with(peer.packages, cache, build=peer.build, tell=tell)
+    converts = python_with(peer.export, cache, tell=tell) if peer.export else runs
+    return _Pythons(runs=runs, converts=converts)
 
 
 def _ready(peer: Peer, setting: Setting, model: Path, cache: Path, pythons: _Pythons) -> Ready:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _NOTHING: Mapping[str, str] = {}
@@ -16,13 +16,18 @@ class LeftOutError(Exception):
 
 
 def python_with(
-    packages: Sequence[str], cache: Path, *, build: Mapping[str, str] = _NOTHING
+    packages: Sequence[str],
+    cache: Path,
+    *,
+    tell: Callable[[str], None],
+    build: Mapping[str, str] = _NOTHING,
 ) -> Path:
     """The interpreter of an environment with ``packages``; neuronc's own if there are none.
 
     Args:
         packages: For pip.
         cache: Where environments are kept.
+        tell: Gets a line if there is something to install.
         build: Variables with which the first package is compiled here from its source; if there
             are none, pip chooses.
 
@@ -36,6 +41,7 @@ def python_with(
     folder = cache / "venvs" / f"{packages[0].split('[')[0]}-{digest}"
     python, done = folder / "bin" / "python", folder / "installed"
     if not done.exists():
+        tell(f"installing {', '.join(packages)}{' from source' if build else ''}")
         venv.create(folder, with_pip=True, clear=True)
         command = [str(python), "-m", "pip", "install", "--quiet", *_from_source(packages, build)]
         run = subprocess.run(

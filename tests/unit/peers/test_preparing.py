@@ -139,8 +139,10 @@ def test_an_environment_that_cannot_be_made_leaves_its_engine_out(
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    told: list[str] = []
     with pytest.raises(LeftOutError, match="pip install nowhere-to-be-found: ERROR"):
-        python_with(("nowhere-to-be-found",), tmp_path)
+        python_with(("nowhere-to-be-found",), tmp_path, tell=told.append)
+    assert told == ["installing nowhere-to-be-found"]
     assert not list(tmp_path.glob("venvs/*/installed"))
 
 

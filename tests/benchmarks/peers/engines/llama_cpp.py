@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FILE = "model.gguf"
 TYPES = {"f32": 0, "bf16": 30}  # ggml_type: the package has no name for the second
-STORED = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2")}
+STORED: dict[str, Any] = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2")}
 
 
 def prepare(model: Path, folder: Path, setting: "Setting") -> None:
@@ -83,7 +83,7 @@ def _weights(model: Path) -> Iterator[tuple[str, Any]]:
         for name, entry in header.items():
             if name != "__metadata__":
                 begin, end = entry["data_offsets"]
-                array = data[begin:end].view(STORED[entry["dtype"]])
+                array: Any = data[begin:end].view(STORED[entry["dtype"]])
                 yield name, array.reshape(entry["shape"])
 
 

@@ -24,7 +24,7 @@ class Engine:
 
     def __init__(self, folder: Path, setting: "Setting") -> None:
         dtype = {} if setting.is_own else {"dtype": DTYPES[setting.dtype]}
-        options = {} if setting.is_own else {"dynamic": False}
+        options: dict[str, Any] = {} if setting.is_own else {"dynamic": False}
         if not setting.is_own:
             torch.set_num_threads(setting.threads)
         length = setting.max_length
