@@ -2,7 +2,8 @@
 
 All run SmolLM2-135M-Instruct: a prompt of 128 random ids and 64 greedy tokens, one sequence, the
 same weights and the same dtype of weights, arithmetic and KV cache, on the same CPUs; each in a
-process of its own, in another order every round. Engines are installed into environments in the
+process of its own, in another order every round. With --defaults each runs once more as it comes
+out of the box, in a table of its own. Engines are installed into environments in the
 cache folder, and their weights are converted there, once. An engine that cannot take part is named
 with the reason.
 """
@@ -17,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from neuronc.bench.roofline.cpu_peaks import measure_cpu
-from tests.benchmarks.peers.catalog import LEFT_OUT, OURS, PEERS
+from tests.benchmarks.peers.catalog import OURS, PEERS
 from tests.benchmarks.peers.model import prepare_model, weight_bytes
 from tests.benchmarks.peers.preparing import Ready, prepare
+from tests.benchmarks.peers.process import OWN
 from tests.benchmarks.peers.processes import Outcome, run_engine
 from tests.benchmarks.peers.rounds import Cell, Rounds, run_rounds
 from tests.benchmarks.peers.summary import Row, summarize
-from tests.benchmarks.peers.table import console, markdown, rich_table
+from tests.benchmarks.peers.table import console, markdown, rich_table, titled
 
 VOCABULARY, PROMPT, COUNT, SEED = 49152, 128, 64, 7
 WARMUPS = 2  # torch.compile compiles again for the second answer
+LENGTHS = {"prompt_tokens": PROMPT, "new_tokens": COUNT}
 REFERENCE = "transformers"
+PUBLISHED = "bf16"  # what checkpoints come in: the one that engines get to make their own of
 
 
 def main() -> None:
@@ -36,11 +40,12 @@ def main() -> None:
     screen = console()
     options.cache.mkdir(parents=True, exist_ok=True)
     models = {dtype: prepare_model(options.cache, dtype) for dtype in options.dtypes}
-    wanted = [peer for peer in PEERS if not options.engines or peer.name in options.engines]
-    ready, reasons = prepare(wanted, models, options.cache, tell=screen.log)
-    reasons = {**(LEFT_OUT if not options.engines else {}), **reasons}
-    reference = _reference(options.cache)
     sizes = {dtype: weight_bytes(model) for dtype, model in models.items()}
+    if options.defaults:
+        models[OWN] = prepare_model(options.cache, PUBLISHED)
+    wanted = [peer for peer in PEERS if not options.engines or peer.name in options.engines]
+    ready, reasons = prepare(wanted, models, options.cache, **LENGTHS, tell=screen.log)
+    reference = _reference(options.cache)
 
     def report(rounds: Rounds, bandwidth: float) -> list[Row]:
         rows = summarize(
@@ -50,7 +55,8 @@ def main() -> None:
         return rows
 
     rows = report(*_measure(ready, options, tell=screen.log, report=report))
-    screen.print(rich_table(rows, OURS))
+    for title, found in titled(rows):
+        screen.print(rich_table(title, found, OURS))
     for name, reason in reasons.items():
         screen.print(f"left out: {name}: {reason}", highlight=False)
 
@@ -63,7 +69,11 @@ def _measure(
     report: Callable[[Rounds, float], object],
 ) -> tuple[Rounds, float]:
     """The rounds, and the read bandwidth in bytes per second, before or after, the better."""
-    cells = [Cell(engine=n, dtype=d, threads=t) for n, d in ready for t in options.threads]
+    cells = [
+        Cell(engine=name, dtype=dtype, threads=threads)
+        for name, dtype in ready
+        for threads in ([0] if dtype == OWN else options.threads)
+    ]
     before = measure_cpu().read_bytes_per_s
     rounds = run_rounds(
         cells,
@@ -86,6 +96,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3, help="answers per process and round")
     parser.add_argument("--threads", type=int, nargs="+", default=[len(os.sched_getaffinity(0))])
+    parser.add_argument(
+        "--defaults", action="store_true", help="measure each once more as it comes out of the box"
+    )
     parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"])
     names = [peer.name for peer in PEERS]
     parser.add_argument("--engines", nargs="+", choices=names, help="all if left out")
@@ -102,9 +115,8 @@ def _run(ready: Ready, cell: Cell, repeats: int) -> Outcome:
     job = {
         "do": "measure",
         "folder": str(ready.folder),
-        "dtype": cell.dtype,
+        "setting": {"dtype": cell.dtype, "threads": cell.threads, **LENGTHS},
         "cpus": sorted(os.sched_getaffinity(0))[: cell.threads],
-        "count": COUNT,
         "warmups": WARMUPS,
         "repeats": repeats,
         **_prompts(),
@@ -118,7 +130,7 @@ def _reference(cache: Path) -> list[int]:
     if not answer.exists():
         peer = next(peer for peer in PEERS if peer.name == REFERENCE)
         model = {"f32": prepare_model(cache, "f32")}
-        ready, _ = prepare([peer], model, cache, tell=lambda _: None)
+        ready, _ = prepare([peer], model, cache, **LENGTHS, tell=lambda _: None)
         cell = Cell(engine=peer.name, dtype="f32", threads=len(os.sched_getaffinity(0)))
         outcome = _run(ready[peer.name, "f32"], cell, 1)
         if outcome.result is None:
@@ -143,8 +155,9 @@ def _write(
         "rounds": runs,
     }
     (out / "peers.json").write_text(json.dumps(document, indent=1))
+    tables = "\n".join(markdown(title, found, OURS) for title, found in titled(rows))
     left_out = "".join(f"\nLeft out: {name}: {why}\n" for name, why in reasons.items())
-    (out / "peers.md").write_text(markdown(rows, OURS) + left_out)
+    (out / "peers.md").write_text(tables + left_out)
 
 
 def _run_dict(cell: Cell, outcome: Outcome) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One engine in a process of its own: ``python process.py ENGINE_FILE JOB_FILE``.
 
 Runs in the engine's virtual environment, where nothing of neuronc is, so it and the engines import
-nothing of each other: an engine is a file with ``prepare(model, folder, dtype)``, which converts
+nothing of each other: an engine is a file with ``prepare(model, folder, setting)``, which converts
 the weights once, and a class ``Engine`` like the protocol below. The job is a JSON object; the
 last line of standard output is the result.
 """
@@ -13,13 +13,45 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+OWN = "own"
+"""Instead of a dtype: everything is the engine's own choice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What an engine is prepared for and measured in.
+
+    Attributes:
+        dtype: Of weights, arithmetic and KV cache; `OWN` leaves these to the engine, and the
+            number of threads and the length of its caches as well.
+        prompt_tokens: Length of the prompt.
+        new_tokens: How many follow.
+        threads: To compute with; no preparation depends on them, so there it is 0.
+    """
+
+    dtype: str
+    prompt_tokens: int
+    new_tokens: int
+    threads: int = 0
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the engine has to show what it does out of the box."""
+        return self.dtype == OWN
+
+    @property
+    def max_length(self) -> int:
+        """Of the whole sequence."""
+        return self.prompt_tokens + self.new_tokens
+
 
 class Engine(Protocol):
-    """What a file under ``engines`` has to have; made from folder, dtype and threads.
+    """What a file under ``engines`` has to have; made from folder and setting.
 
     Attributes:
         versions: Of the packages that do the work.
@@ -42,10 +74,11 @@ def main(arguments: Sequence[str]) -> None:
     job = json.loads(job_file.read_text())
     module = load_file(engine_file)
     if job["do"] == "prepare":
-        module.prepare(Path(job["model"]), Path(job["folder"]), job["dtype"])
+        module.prepare(Path(job["model"]), Path(job["folder"]), Setting(**job["setting"]))
         result = {}
     else:
-        os.sched_setaffinity(0, set(job["cpus"]))
+        if job["cpus"]:
+            os.sched_setaffinity(0, set(job["cpus"]))
         result = measure(module.Engine, job)
     print(f"\n{json.dumps(result)}", flush=True)
     os._exit(0)  # some engines' threads do not end by themselves
@@ -62,17 +95,20 @@ def load_file(path: Path) -> Any:
     return module
 
 
-def measure(make: Callable[[Path, str, int], Engine], job: dict[str, Any]) -> dict[str, Any]:
+def measure(make: Callable[[Path, Setting], Engine], job: dict[str, Any]) -> dict[str, Any]:
     """Open the engine, run the warm-up prompt, then the prompt as often as the job says."""
+    setting = Setting(**job["setting"])
+    count = setting.new_tokens
     begin = time.perf_counter()
-    engine = make(Path(job["folder"]), job["dtype"], len(job["cpus"]))
+    engine = make(Path(job["folder"]), setting)
     load_s = time.perf_counter() - begin
     for _ in range(job["warmups"]):
-        generate(engine, job["warmup"], job["count"])
+        generate(engine, job["warmup"], count)
     warmup_s = time.perf_counter() - begin - load_s
-    runs = [generate(engine, job["prompt"], job["count"]) for _ in range(job["repeats"])]
+    runs = [generate(engine, job["prompt"], count) for _ in range(job["repeats"])]
     peak = memory_bytes()
-    check_dtypes(engine.dtypes(), job["dtype"])
+    if not setting.is_own:
+        check_dtypes(engine.dtypes(), setting.dtype)
     return {
         "ttft_ms": [run["ttft_ms"] for run in runs],
         "itl_ms": [run["itl_ms"] for run in runs],

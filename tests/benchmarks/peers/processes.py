@@ -78,9 +78,11 @@ def last_line_whole(text: str) -> str:
 def _environment(job: Mapping[str, Any]) -> dict[str, str]:
     """The caller's, without what would tune some engines and not the others."""
     kept = {name: value for name, value in os.environ.items() if name not in _LEAVE_OUT}
-    threads = str(len(job.get("cpus", ())) or os.cpu_count())
+    cpus = job.get("cpus")
+    own = cpus == []  # no CPUs are named where the engine is to choose
+    threads = {} if own else {"OMP_NUM_THREADS": str(len(cpus or ()) or os.cpu_count())}
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    return {**kept, **offline, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+    return {**kept, **offline, **threads, "PYTHONPATH": str(ROOT)}
 
 
 def _busy_s() -> float:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One thing to measure."""
+    """One thing to measure; 0 threads leave their number to the engine."""
 
     engine: str
     dtype: str

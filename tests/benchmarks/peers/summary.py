@@ -8,6 +8,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from neuronc.bench.compare.student_t import upper_quantile
+from tests.benchmarks.peers.process import OWN
 from tests.benchmarks.peers.processes import Outcome
 from tests.benchmarks.peers.rounds import Cell, Rounds
 
@@ -31,9 +32,11 @@ class Row:
     Attributes:
         times: Of `TIMES`, each round's median.
         ratios: Its times by ours in the same round: geometric mean, bounds of a 95 % interval.
-        mbu: Bytes of the weights per token time, as a share of the read bandwidth.
+        mbu: Bytes of the weights per token time, as a share of the read bandwidth; None where
+            the engine chose how the weights are stored.
         same: Tokens until the first that differs from the f32 reference.
         others: Largest share of the machine that other processes took in a round.
+        dtypes: What the engine says of weights, arithmetic and KV cache.
         reasons: Of the rounds that failed.
     """
 
@@ -46,6 +49,7 @@ class Row:
     load_s: float
     same: int
     others: float
+    dtypes: Mapping[str, str]
     reasons: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,9 +72,10 @@ def summarize(
         us = Cell(engine=ours, dtype=cell.dtype, threads=cell.threads)
         outcomes = [found[cell] for found in rounds]
         pairs = [(found[cell], found[us]) for found in rounds if us in found]
-        floor_ms = 1e3 * weight_bytes[cell.dtype] / read_bytes_per_s
+        size = weight_bytes.get(cell.dtype)
+        floor_ms = None if size is None else 1e3 * size / read_bytes_per_s
         rows.append(_row(cell, outcomes, pairs, reference, floor_ms))
-    dtypes = list(weight_bytes)
+    dtypes = [*weight_bytes, OWN]
     return sorted(rows, key=lambda r: (-r.cell.threads, dtypes.index(r.cell.dtype), _itl(r)))
 
 
@@ -103,7 +108,7 @@ def _row(
     outcomes: Sequence[Outcome],
     pairs: Sequence[tuple[Outcome, Outcome]],
     reference: Sequence[int],
-    floor_ms: float,
+    floor_ms: float | None,
 ) -> Row:
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     times = {name: _spread([round_time(o, name) for o in outcomes]) for name in TIMES}
@@ -117,11 +122,12 @@ def _row(
         rounds=len(results),
         times={name: spread for name, spread in times.items() if spread is not None},
         ratios={name: spread for name, spread in ratios.items() if spread is not None},
-        mbu=None if itl is None else floor_ms / itl.middle,
+        mbu=None if itl is None or floor_ms is None else floor_ms / itl.middle,
         rss_bytes=max((result["rss_bytes"] for result in results), default=0),
         load_s=median(result["load_s"] for result in results) if results else 0.0,
         same=min((same_tokens(result["tokens"], reference) for result in results), default=0),
         others=max(outcome.others for outcome in outcomes),
+        dtypes=results[-1]["dtypes"] if results else {},
         reasons=tuple(outcome.reason for outcome in outcomes if outcome.result is None),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.peers.process import OWN
 from tests.benchmarks.peers.summary import Row, Spread
 
 COLUMNS = (
@@ -22,6 +23,8 @@ COLUMNS = (
     "itl by ours",
     "other load",
 )
+SAME = "the same weights, dtypes and threads"
+OF_THEIR_OWN = "as they come: dtypes and threads of their own choice, so no two are the same work"
 _WIDTH = 140  # of what is no terminal
 _WORDS = 2  # the first columns that are not numbers
 
@@ -29,7 +32,7 @@ _WORDS = 2  # the first columns that are not numbers
 def cells(row: Row, ours: str) -> list[str]:
     """One row's text, a cell per column."""
     is_ours = row.cell.engine == ours
-    head = [row.cell.engine, row.cell.dtype, str(row.cell.threads)]
+    head = [row.cell.engine, _dtype(row), str(row.cell.threads or OWN)]
     if not row.rounds:
         return [*head, "failed", *[""] * (len(COLUMNS) - 5), _percent(row.others)]
     return [
@@ -50,9 +53,17 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDTH)
 
 
-def rich_table(rows: Sequence[Row], ours: str) -> Table:
+def titled(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The tables: what can be compared, and what engines do out of the box if that was asked."""
+    own = [row for row in rows if row.cell.dtype == OWN]
+    same = [row for row in rows if row.cell.dtype != OWN]
+    return [(title, found) for title, found in ((SAME, same), (OF_THEIR_OWN, own)) if found]
+
+
+def rich_table(title: str, rows: Sequence[Row], ours: str) -> Table:
     """For a terminal."""
-    table = Table(caption="medians of rounds, lowest to highest; ratios with 95 % intervals")
+    caption = "medians of rounds, lowest to highest; ratios with 95 % intervals"
+    table = Table(title=title, caption=caption)
     for number, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if number < _WORDS else "right")
     for row in rows:
@@ -60,11 +71,17 @@ def rich_table(rows: Sequence[Row], ours: str) -> Table:
     return table
 
 
-def markdown(rows: Sequence[Row], ours: str) -> str:
+def markdown(title: str, rows: Sequence[Row], ours: str) -> str:
     """For a README."""
     rule = ["---" if number < _WORDS else "---:" for number in range(len(COLUMNS))]
     lines = [COLUMNS, rule, *(cells(row, ours) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"{title}:\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _dtype(row: Row) -> str:
+    if row.cell.dtype != OWN or not row.dtypes:
+        return row.cell.dtype
+    return ", ".join(f"{what} {dtype}" for what, dtype in row.dtypes.items())
 
 
 def _time(spread: Spread) -> str:

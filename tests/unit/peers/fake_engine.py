@@ -4,26 +4,32 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
 
 DTYPES = ("f32", "bf16", "dies", "short", "at once", "other dtype")
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
     assert model.is_dir()
-    if dtype == "dies":
+    if setting.dtype == "dies":
         message = "cannot convert"
         raise ValueError(message)
     folder.mkdir()
-    (folder / "made.json").write_text(json.dumps({"dtype": dtype}))
+    made = {"dtype": setting.dtype, "max_length": setting.max_length}
+    (folder / "made.json").write_text(json.dumps(made))
 
 
 class Engine:
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
-        assert dtype in DTYPES
-        assert json.loads((folder / "made.json").read_text()) == {"dtype": dtype}
-        assert threads == 1
-        self.dtype, self.asked = dtype, 0
-        self.versions, self.settings = {"fake": "1"}, {"threads": str(threads)}
+    def __init__(self, folder: Path, setting: "Setting") -> None:
+        assert setting.dtype in DTYPES
+        made = {"dtype": setting.dtype, "max_length": setting.max_length}
+        assert json.loads((folder / "made.json").read_text()) == made
+        assert setting.threads == 1
+        self.dtype, self.asked = setting.dtype, 0
+        self.versions, self.settings = {"fake": "1"}, {"threads": str(setting.threads)}
 
     def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
         self.asked += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.peers.process import OWN
 from tests.benchmarks.peers.processes import Outcome, run_engine
 from tests.benchmarks.peers.rounds import Cell, run_rounds
 
@@ -17,13 +18,12 @@ PROMPT = [10, 20, 30, 40]
 
 def job(folder: Path, dtype: str) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    (folder / "made.json").write_text(json.dumps({"dtype": dtype}))
+    (folder / "made.json").write_text(json.dumps({"dtype": dtype, "max_length": 8}))
     return {
         "do": "measure",
         "folder": str(folder),
-        "dtype": dtype,
+        "setting": {"dtype": dtype, "threads": 1, "prompt_tokens": 4, "new_tokens": 4},
         "cpus": [min(os.sched_getaffinity(0))],
-        "count": 4,
         "warmups": 3,
         "repeats": 2,
         "prompt": PROMPT,
@@ -75,12 +75,49 @@ def test_environment_tunes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     engine = tmp_path / "engine.py"
     engine.write_text(
         "import os\n"
-        "def prepare(model, folder, dtype):\n"
+        "def prepare(model, folder, setting):\n"
         "    assert 'OPENBLAS_CORETYPE' not in os.environ and 'XLA_FLAGS' not in os.environ\n"
         "    assert os.environ['HF_HUB_OFFLINE'] == '1'\n"
     )
-    prepare = {"do": "prepare", "model": ".", "folder": ".", "dtype": "f32"}
+    setting = {"dtype": "f32", "prompt_tokens": 4, "new_tokens": 4}
+    prepare = {"do": "prepare", "model": ".", "folder": ".", "setting": setting}
     assert run_engine(Path(sys.executable), engine, prepare).reason == ""
+
+
+OWN_ENGINE = """
+import os, time
+
+class Engine:
+    def __init__(self, folder, setting):
+        assert (setting.is_own, setting.threads) == (True, 0)
+        self.versions, self.settings = {}, {"omp": str(os.environ.get("OMP_NUM_THREADS"))}
+        self.settings["cpus"] = str(len(os.sched_getaffinity(0)))
+
+    def generate(self, prompt, count, on_token):
+        for token in prompt:
+            time.sleep(0.001)
+            on_token(token)
+
+    def dtypes(self):
+        return {"weights": "int8"}
+"""
+
+
+def test_what_an_engine_chooses_is_told_and_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    engine = tmp_path / "engine.py"
+    engine.write_text(OWN_ENGINE)
+    setting = {"dtype": OWN, "threads": 0, "prompt_tokens": 4, "new_tokens": 4}
+    outcome = run_engine(
+        Path(sys.executable), engine, {**job(tmp_path, OWN), "setting": setting, "cpus": []}
+    )
+    assert outcome.reason == ""
+    assert outcome.result is not None
+    assert outcome.result["dtypes"] == {"weights": "int8"}
+    cpus = str(len(os.sched_getaffinity(0)))
+    assert outcome.result["settings"] == {"omp": "None", "cpus": cpus}
 
 
 def test_missing_interpreter_is_a_failure(tmp_path: Path) -> None:

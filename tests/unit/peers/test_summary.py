@@ -7,10 +7,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from tests.benchmarks.peers.process import OWN
 from tests.benchmarks.peers.processes import Outcome
 from tests.benchmarks.peers.rounds import Cell, Rounds, shuffled_orders
 from tests.benchmarks.peers.summary import Row, ratio, same_tokens, summarize
-from tests.benchmarks.peers.table import COLUMNS, markdown, rich_table
+from tests.benchmarks.peers.table import COLUMNS, cells, markdown, rich_table, titled
 
 OURS, THEIRS = (Cell(engine=name, dtype="f32", threads=2) for name in ("neuronc", "theirs"))
 BROKEN = Cell(engine="broken", dtype="f32", threads=2)
@@ -24,6 +25,7 @@ def outcome(ttft: float, itl: float, tokens: tuple[int, ...] = (1, 2, 3)) -> Out
         "tokens": list(tokens),
         "rss_bytes": 5e6,
         "load_s": 0.5,
+        "dtypes": {"weights": "f32", "kv": "u8"},
     }
     return Outcome(result=result, others=0.25)
 
@@ -108,16 +110,38 @@ def test_a_lost_round_is_left_out_of_the_pairs() -> None:
 
 
 def test_tables_show_every_row() -> None:
-    text = markdown(rows(), "neuronc").splitlines()
+    title, _, *text = markdown("title", rows(), "neuronc").splitlines()
+    assert title == "title:"
     assert len(text) == 2 + 4
     assert {line.count("|") for line in text} == {len(COLUMNS) + 1}
     assert "20.0 (10.0-30.0)" in text[2]
     assert "2.00x (2.00-2.00)" in text[3]
     assert "failed" in text[4]
     screen = Console(width=200, file=StringIO())
-    screen.print(rich_table(rows(), "neuronc"))
+    screen.print(rich_table("title", rows(), "neuronc"))
     drawn = screen.file.getvalue()  # type: ignore[attr-defined]
     assert all(word in drawn for word in ("theirs", "broken", "failed", "bf16", "25 %"))
+
+
+def test_what_engines_do_of_their_own_has_a_table_of_its_own() -> None:
+    own = [Cell(engine=name, dtype=OWN, threads=0) for name in ("neuronc", "theirs")]
+    rounds: Rounds = [{own[1]: outcome(3, 4), OURS: outcome(1, 1), own[0]: outcome(1, 1)}]
+    found = summarize(
+        rounds, ours="neuronc", reference=(), weight_bytes={"f32": 1}, read_bytes_per_s=1e9
+    )
+    (same, headline), (of_their_own, rest) = titled(found)
+    assert same != of_their_own
+    assert [row.cell for row in headline] == [OURS]
+    assert [row.cell for row in rest] == own
+    assert cells(rest[1], "neuronc")[:6] == [
+        "theirs",
+        "weights f32, kv u8",
+        "own",
+        "4.0 (4.0-4.0)",
+        "4.0 (4.0-4.0)",
+        "",
+    ]
+    assert [title for title, _ in titled(headline)] == [same]
 
 
 def test_rows_are_json() -> None:

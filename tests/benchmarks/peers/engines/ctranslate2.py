@@ -6,30 +6,41 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
 
 COMPUTE = {"f32": "float32", "bf16": "bfloat16"}
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
-    """Convert with its own converter, unless this processor cannot compute in ``dtype``."""
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
+    """Convert with its own converter, unless this processor cannot compute in the dtype."""
     import ctranslate2
 
+    program = Path(sys.executable).with_name("ct2-transformers-converter")
+    command = [str(program), "--model", str(model), "--output_dir", str(folder)]
+    if setting.is_own:
+        subprocess.run(command, check=True)
+        return
     supported = ctranslate2.get_supported_compute_types("cpu")
-    if COMPUTE[dtype] not in supported:
+    quantization = COMPUTE[setting.dtype]
+    if quantization not in supported:
         message = f"its computations on this CPU are {', '.join(sorted(supported))}"
         raise ValueError(message)
-    program = Path(sys.executable).with_name("ct2-transformers-converter")
-    arguments = ["--model", model, "--quantization", COMPUTE[dtype], "--output_dir", folder]
-    subprocess.run([str(program), *map(str, arguments)], check=True)
+    subprocess.run([*command, "--quantization", quantization], check=True)
 
 
 class Engine:
     """One worker with the threads that are given."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
+    def __init__(self, folder: Path, setting: "Setting") -> None:
         import ctranslate2
 
-        compute = {"compute_type": COMPUTE[dtype], "intra_threads": threads, "inter_threads": 1}
+        compute: dict[str, Any] = {}
+        if not setting.is_own:
+            compute |= {"compute_type": COMPUTE[setting.dtype], "inter_threads": 1}
+            compute |= {"intra_threads": setting.threads}
         self._generator = ctranslate2.Generator(str(folder), device="cpu", **compute)
         self._words = json.loads((folder / "vocabulary.json").read_text())
         self.versions = {"ctranslate2": version("ctranslate2")}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neuronc.pipeline import build
 from neuronc.recipe import Recipe
@@ -10,13 +11,20 @@ from neuronc.runtime.engine import Engine as Batcher
 from neuronc.runtime.request import Request
 from neuronc.runtime.session import Session
 
-MAX_LENGTH, BUCKET = 256, 128
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
-    """Compile for this machine."""
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
+    """Compile for this machine, and for just the lengths of the run unless it is to choose."""
+    if setting.is_own:
+        build(Recipe(checkpoint=str(model)), folder, verify=False)
+        return
     recipe = Recipe(
-        checkpoint=str(model), dtype=dtype, max_length=MAX_LENGTH, prefill_buckets=(BUCKET,)
+        checkpoint=str(model),
+        dtype=setting.dtype,
+        max_length=setting.max_length,
+        prefill_buckets=(setting.prompt_tokens,),
     )
     build(recipe, folder, verify=False)
 
@@ -24,11 +32,15 @@ def prepare(model: Path, folder: Path, dtype: str) -> None:
 class Engine:
     """Its own engine with one slot."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
+    def __init__(self, folder: Path, setting: "Setting") -> None:
         self._session = Session.open(folder)
         self._batcher = Batcher(self._session)
         self.versions = {name: version(name) for name in ("jax", "jaxlib")}
-        self.settings = {"max_length": str(MAX_LENGTH), "prefill_buckets": str(BUCKET)}
+        manifest = self._session.manifest
+        self.settings = {
+            "max_length": str(manifest.max_length),
+            "prefill_buckets": str(manifest.prefill_buckets),
+        }
 
     def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
         """Step until the request is done."""

@@ -6,28 +6,35 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-PRECISIONS = {"f32": "fp32"}
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
+
+PRECISIONS = {"f32": "fp32", "own": "fp32"}  # it has to be told one
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
     """Export with its own builder."""
     builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-e", "cpu"]
     cache = folder.with_name(f"{folder.name}.cache")
-    arguments = ["-m", model, "-o", folder, "-p", PRECISIONS[dtype], "-c", cache]
+    arguments = ["-m", model, "-o", folder, "-p", PRECISIONS[setting.dtype], "-c", cache]
     subprocess.run([*builder, *map(str, arguments)], check=True)
 
 
 class Engine:
     """Its generator, a new one for every prompt."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
+    def __init__(self, folder: Path, setting: "Setting") -> None:
         import onnxruntime_genai
 
         self._folder = folder
-        session = {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+        session = {"intra_op_num_threads": setting.threads, "inter_op_num_threads": 1}
         config = onnxruntime_genai.Config(str(folder))
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+        if setting.is_own:
+            session = {}
+        else:
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
         self._model = onnxruntime_genai.Model(config)
         self.versions = {name: version(name) for name in ("onnxruntime-genai", "onnxruntime")}
         self.settings = {name: str(value) for name, value in session.items()}

@@ -5,43 +5,53 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
     """Export with optimum-intel, whose environment this runs in."""
     program = Path(sys.executable).with_name("optimum-cli")
-    command = [str(program), "export", "openvino", "--model", str(model), "--weight-format", "fp32"]
-    command += ["--task", "text-generation-with-past", str(folder)]
-    subprocess.run(command, check=True)
+    command = [str(program), "export", "openvino", "--model", str(model)]
+    command += ["--task", "text-generation-with-past"]
+    command += [] if setting.is_own else ["--weight-format", "fp32"]
+    subprocess.run([*command, str(folder)], check=True)
 
 
-def properties(dtype: str, threads: int) -> dict[str, Any]:
+def properties(setting: "Setting") -> dict[str, Any]:
     """Of the CPU plug-in."""
+    if setting.is_own:
+        return {}
     return {
-        "INFERENCE_PRECISION_HINT": dtype,
-        "KV_CACHE_PRECISION": dtype,
+        "INFERENCE_PRECISION_HINT": setting.dtype,
+        "KV_CACHE_PRECISION": setting.dtype,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": setting.threads,
     }
 
 
 class Engine:
     """Its pipeline for ids, with continuous batching and without its prefix cache."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
+    def __init__(self, folder: Path, setting: "Setting") -> None:
         import openvino_genai
 
-        self._folder, self._properties = folder, properties(dtype, threads)
+        self._folder, self._properties = folder, properties(setting)
         scheduler = openvino_genai.SchedulerConfig()
-        scheduler.enable_prefix_caching = False
-        scheduler.cache_size = 1
+        scheduler.enable_prefix_caching = False  # also of its own: prompts come again here
+        if not setting.is_own:
+            scheduler.cache_size = 1
         self._pipeline = openvino_genai.LLMPipeline(
             str(folder), "CPU", scheduler_config=scheduler, **self._properties
         )
         self.versions = {name: version(name) for name in ("openvino", "openvino-genai")}
         self.settings = {name: str(value) for name, value in self._properties.items()}
-        self.settings |= {"enable_prefix_caching": "False", "cache_size": "1"}
+        self.settings |= {
+            "enable_prefix_caching": "False",
+            "cache_size": str(scheduler.cache_size),
+        }
 
     def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
         """Ids in, no tokenizer; a streamer of its own gets the ids."""

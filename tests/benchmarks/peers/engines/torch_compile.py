@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForCausalLM, StaticCache
 from transformers import __version__ as transformers_version
 
+if TYPE_CHECKING:
+    from tests.benchmarks.peers.process import Setting
+
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-MAX_LENGTH = 256
 
 
-def prepare(model: Path, folder: Path, dtype: str) -> None:
+def prepare(model: Path, folder: Path, setting: "Setting") -> None:
     """It compiles as it runs; the warm-up of the same shapes takes that in."""
     folder.symlink_to(model)
 
@@ -20,17 +22,21 @@ def prepare(model: Path, folder: Path, dtype: str) -> None:
 class Engine:
     """A compiled forward for the prompt's shape and one for a token's."""
 
-    def __init__(self, folder: Path, dtype: str, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype]).eval()
-        self._forward: Any = torch.compile(self._model.forward, dynamic=False)
-        self._cache = StaticCache(config=self._model.config, max_cache_len=MAX_LENGTH)
+    def __init__(self, folder: Path, setting: "Setting") -> None:
+        dtype = {} if setting.is_own else {"dtype": DTYPES[setting.dtype]}
+        options: dict[str, Any] = {} if setting.is_own else {"dynamic": False}
+        if not setting.is_own:
+            torch.set_num_threads(setting.threads)
+        length = setting.max_length
+        self._model = AutoModelForCausalLM.from_pretrained(folder, **dtype).eval()
+        self._forward: Any = torch.compile(self._model.forward, **options)
+        self._cache = StaticCache(config=self._model.config, max_cache_len=length)
         self.versions = {"transformers": transformers_version, "torch": torch.__version__}
         self.settings = {
             "logits_to_keep": "1",
-            "torch.compile": "dynamic=False",
-            "cache": f"StaticCache of {MAX_LENGTH}",
-            "threads": str(threads),
+            "torch.compile": str(options),
+            "cache": f"StaticCache of {length}",
+            "threads": str(torch.get_num_threads()),
         }
 
     @torch.no_grad()
