@@ -33,6 +33,8 @@ MORE_DEFINITIONS = {
     "attainment": "Requests that kept every bound / requests to be made; failed ones kept none.",
     "fluidity": "Token deadlines met / token deadlines: deadline_1 = t_sched + the ttft bound,"
     " deadline_(j+1) = deadline_j + the tpot bound, anew from a token that missed its own.",
+    "kept_up": "Time from the first to the last arrival / time between their first tokens, at most"
+    " 1: below it, a queue grows.",
     "output_tokens_per_s_steady": "Tokens in the steady window / its length: the longest time with"
     f" {RATIO:.0%} of the peak number of requests in their slots.",
     "mbu": "Bytes that the step's real tokens need / (its median time x read bandwidth).",

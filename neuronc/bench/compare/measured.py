@@ -15,6 +15,7 @@ from neuronc.bench.modes.runs import RunMode, RunSet, rates, run_once
 from neuronc.bench.run import RUNS_SHARE, Bench
 from neuronc.bench.settings import Settings
 from neuronc.bench.statistics.convergence import Rule
+from neuronc.errors import UsageError
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
 from neuronc.runtime.request import Request
@@ -100,6 +101,10 @@ def _open(folder: Path, session: Session, settings: Settings, progress: Progress
 
 def _share_requests(a: Sequence[RunSet], b: Sequence[RunSet]) -> None:
     """Give both sides as many requests as the slower one has time for."""
+    if len(a) != len(b):  # the default loads go by the batch size
+        message = f"A has {len(a)} loads to measure and B {len(b)}: their batch sizes differ"
+        hint = "measure both with neuronc bench and the same --concurrency, and compare the files"
+        raise UsageError(message, hint=hint)
     for mine, other in zip(a, b, strict=True):
         count = min(len(mine.mode.requests), len(other.mode.requests))
         for found in (mine, other):
