@@ -195,8 +195,17 @@ def _validation(tokens: TokenCheck) -> dict[str, Any]:
         "tokens_with_reference": tokens.tokens_with_reference,
         "tokens_within_margin": tokens.tokens_within_margin,
         "tokens_not_repeated": tokens.tokens_not_repeated,
-        "source": "recorded by verify" if tokens.tokens_with_reference else "repeats only",
+        "source": _source(tokens),
+        "requests": tokens.requests,
+        "requests_checked": tokens.requests_checked,
+        "tokens_alone": tokens.tokens_alone,
     }
+
+
+def _source(tokens: TokenCheck) -> str:
+    if tokens.tokens_with_reference:
+        return "recorded by verify"
+    return "made alone" if tokens.tokens_alone else "repeats only"
 
 
 def all_timelines(measured: Measured) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from neuronc.bench.alone import SHARE, Alone, Prompt
 from neuronc.bench.bench_artifact import document_of, open_bench, watching
 from neuronc.bench.compare.interleaved import Side, interleaved_order
 from neuronc.bench.drive import Driver
@@ -34,6 +35,7 @@ class _Opened:
     bench: Bench[Session, Request]
     driver: Driver[Request]
     warmth: Warmth
+    alone: dict[Prompt, Alone]
     sets: list[RunSet]
 
 
@@ -68,7 +70,7 @@ def measure_pair(
                 side.folder,
                 side.session,
                 settings,
-                side.bench.finish(side.warmth, (), side.sets),
+                side.bench.finish(side.warmth, (), side.sets, side.alone),
                 watch,
                 None,
             )
@@ -95,6 +97,7 @@ def _open(folder: Path, session: Session, settings: Settings, progress: Progress
         bench=bench,
         driver=bench.driver(settings),
         warmth=warmth,
+        alone=bench.answer_alone(settings, modes, SHARE * settings.time_budget_s / 2, progress),
         sets=[RunSet(mode=mode) for mode in modes],
     )
 
