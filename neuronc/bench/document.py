@@ -16,7 +16,9 @@ from neuronc.bench.roofline.steps import Roofline
 from neuronc.bench.run import Measured
 from neuronc.bench.run_set_report import cell_dict, run_set_dict
 from neuronc.bench.settings import Settings
+from neuronc.bench.statistics.estimate import MEANT as MEANT_BY_ESTIMATE
 from neuronc.bench.statistics.estimate import wilson
+from neuronc.bench.statistics.pooled import MEANT
 from neuronc.bench.statistics.steady import RATIO
 from neuronc.bench.timeline import RequestRecord, Timeline
 
@@ -37,6 +39,7 @@ MORE_DEFINITIONS = {
     " 1: below it, a queue grows.",
     "output_tokens_per_s_steady": "Tokens in the steady window / its length: the longest time with"
     f" {RATIO:.0%} of the peak number of requests in their slots.",
+    "intervals": f"{MEANT} {MEANT_BY_ESTIMATE}",
     "mbu": "Bytes that the step's real tokens need / (its median time x read bandwidth).",
     "mfu": "FLOPs that the step's real tokens need / (its median time x peak FLOPs per second).",
     "jitter": "Of a step class: p99.9 / p50 of its times, and their standard deviation / mean.",
