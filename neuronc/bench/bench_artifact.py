@@ -17,7 +17,7 @@ from neuronc.bench.environment import (
 )
 from neuronc.bench.noise import Noise, judge
 from neuronc.bench.noise_sample import read_noise
-from neuronc.bench.reference import read_known
+from neuronc.bench.reference import allowed_error, read_known
 from neuronc.bench.roofline.cpu_peaks import measure_cpu
 from neuronc.bench.roofline.machine import neuron_machine
 from neuronc.bench.roofline.program_cost import costs_by_class
@@ -44,6 +44,7 @@ def open_bench(folder: Path, session: Session) -> Bench[Session, Request]:
         forbidden_ids=stops,
         stop_ids=stops,
         known=read_known(session.manifest.verification),
+        allowed=allowed_error(session.manifest.verification, session.manifest.dtype),
     )
 
 

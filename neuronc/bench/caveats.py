@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from neuronc.bench.alone import SHARE
 from neuronc.bench.environment import Environment
 from neuronc.bench.modes.runs import RunSet
 from neuronc.bench.run import Measured
@@ -99,6 +100,13 @@ def _of_tokens(measured: Measured, *, verified: bool) -> Iterator[str]:
         yield (
             "no token was compared with the original model's: the artifact has no record of them"
             " for these lengths; run neuronc verify, or try shorter --prompt-tokens"
+        )
+    checked, requests = measured.tokens.requests_checked, measured.tokens.requests
+    if checked < requests:
+        yield (
+            f"of {requests} timed requests, {checked} were compared whole with the record or with"
+            f" their answer made alone, for which there is {SHARE:.0%} of the time budget; the others"
+            " with their repeats only; try a larger --time-budget or fewer --requests"
         )
     if measured.tokens.tokens_not_repeated:
         yield (

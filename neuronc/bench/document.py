@@ -16,7 +16,9 @@ from neuronc.bench.roofline.steps import Roofline
 from neuronc.bench.run import Measured
 from neuronc.bench.run_set_report import cell_dict, run_set_dict
 from neuronc.bench.settings import Settings
+from neuronc.bench.statistics.estimate import MEANT as MEANT_BY_ESTIMATE
 from neuronc.bench.statistics.estimate import wilson
+from neuronc.bench.statistics.pooled import MEANT
 from neuronc.bench.statistics.steady import RATIO
 from neuronc.bench.timeline import RequestRecord, Timeline
 
@@ -33,8 +35,11 @@ MORE_DEFINITIONS = {
     "attainment": "Requests that kept every bound / requests to be made; failed ones kept none.",
     "fluidity": "Token deadlines met / token deadlines: deadline_1 = t_sched + the ttft bound,"
     " deadline_(j+1) = deadline_j + the tpot bound, anew from a token that missed its own.",
+    "kept_up": "Time from the first to the last arrival / time between their first tokens, at most"
+    " 1: below it, a queue grows.",
     "output_tokens_per_s_steady": "Tokens in the steady window / its length: the longest time with"
     f" {RATIO:.0%} of the peak number of requests in their slots.",
+    "intervals": f"{MEANT} {MEANT_BY_ESTIMATE}",
     "mbu": "Bytes that the step's real tokens need / (its median time x read bandwidth).",
     "mfu": "FLOPs that the step's real tokens need / (its median time x peak FLOPs per second).",
     "jitter": "Of a step class: p99.9 / p50 of its times, and their standard deviation / mean.",
@@ -193,8 +198,17 @@ def _validation(tokens: TokenCheck) -> dict[str, Any]:
         "tokens_with_reference": tokens.tokens_with_reference,
         "tokens_within_margin": tokens.tokens_within_margin,
         "tokens_not_repeated": tokens.tokens_not_repeated,
-        "source": "recorded by verify" if tokens.tokens_with_reference else "repeats only",
+        "source": _source(tokens),
+        "requests": tokens.requests,
+        "requests_checked": tokens.requests_checked,
+        "tokens_alone": tokens.tokens_alone,
     }
+
+
+def _source(tokens: TokenCheck) -> str:
+    if tokens.tokens_with_reference:
+        return "recorded by verify"
+    return "made alone" if tokens.tokens_alone else "repeats only"
 
 
 def all_timelines(measured: Measured) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -136,13 +136,21 @@ def host_gap_ms(timeline: Timeline) -> tuple[float, ...]:
 
 def stalled_itl_ms(timeline: Timeline) -> tuple[float, ...]:
     """The gaps between two tokens of a request in which another request's prefill ran."""
+    found = stalled_itl_by_request(timeline)
+    return tuple(gap for gaps in found.values() for gap in gaps)
+
+
+def stalled_itl_by_request(timeline: Timeline) -> dict[str, tuple[float, ...]]:
+    """`stalled_itl_ms` of each request by its id."""
     starts_ns = sorted(step.start_ns for step in timeline.steps if step.phase == "prefill")
-    return tuple(
-        _ms(before, after)
+    return {
+        request.request_id: tuple(
+            _ms(before, after)
+            for before, after in pairwise(request.token_times_ns)
+            if bisect_left(starts_ns, after) > bisect_left(starts_ns, before)
+        )
         for request in timeline.done
-        for before, after in pairwise(request.token_times_ns)
-        if bisect_left(starts_ns, after) > bisect_left(starts_ns, before)
-    )
+    }
 
 
 def step_ms(step: StepLike) -> float:
@@ -162,6 +170,16 @@ def first_step_ns(timeline: Timeline) -> dict[str, int]:
         for request_id in step.request_ids:
             found.setdefault(request_id, step.start_ns)
     return found
+
+
+def samples_by_request(name: str, timeline: Timeline) -> dict[str, tuple[float, ...]]:
+    """The samples of `SAMPLES` by request id; of a request that has none, nothing."""
+    metric = _OF_REQUEST.get(name)
+    if metric is None:
+        samples = SAMPLES[name](timeline)
+        return {r.request_id: (v,) for r, v in zip(timeline.done, samples, strict=True)}
+    found = ((r.request_id, metric(r)) for r in timeline.requests)
+    return {i: v if isinstance(v, tuple) else (v,) for i, v in found if v is not None and v != ()}
 
 
 def _each(metric: Callable[[RequestRecord], float | None]) -> "Samples":
@@ -185,6 +203,14 @@ def _ms(begin_ns: int, end_ns: int) -> float:
     return (end_ns - begin_ns) / NS_PER_MS
 
 
+_OF_REQUEST: Mapping[str, Callable[[RequestRecord], float | tuple[float, ...] | None]] = {
+    "ttft_ms": ttft_ms,
+    "ttft_send_ms": ttft_send_ms,
+    "tpot_ms": tpot_ms,
+    "itl_ms": itl_ms,
+    "e2e_ms": e2e_ms,
+    "norm_ms": norm_ms,
+}
 Samples = Callable[[Timeline], tuple[float, ...]]
 Scalar = Callable[[Timeline], float | None]
 
@@ -210,6 +236,9 @@ SCALARS: Mapping[str, Scalar] = {
     "useful": useful,
 }
 """Metrics with one value a run."""
+
+SHARES = frozenset({"occupancy", "pad_waste", "useful", "attainment", "fluidity", "kept_up"})
+"""Those, and others of a run, that are at most 1."""
 
 
 def _formula(function: Callable[..., object]) -> str:

@@ -1,12 +1,13 @@
 """Warm up, measure, check: an opened artifact and settings to everything a report needs."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from neuronc.bench.alone import SHARE, Alone, Prompt, answer_alone, prompts_of
 from neuronc.bench.drive import Clock, Driver, PerfClock
 from neuronc.bench.engine_protocol import EngineFactory, RequestFactory, RequestT, SessionLike
 from neuronc.bench.modes.cells import Warmth, list_cells, warm_up
@@ -49,6 +50,7 @@ class Bench(Generic[SessionT, RequestT]):
         forbidden_ids: Special tokens; prompts hold none.
         stop_ids: What ends an answer where end-of-sequence is not ignored.
         known: What verification recorded of the original model's tokens.
+        allowed: The largest relative error of logits that verification allows; None without it.
     """
 
     session: SessionT
@@ -57,6 +59,7 @@ class Bench(Generic[SessionT, RequestT]):
     forbidden_ids: Collection[int] = ()
     stop_ids: frozenset[int] = frozenset()
     known: Sequence[KnownSequence] = ()
+    allowed: float | None = None
     clock: Clock | None = None
 
     def measure(self, settings: Settings, progress: Progress = SILENT) -> Measured:
@@ -69,9 +72,12 @@ class Bench(Generic[SessionT, RequestT]):
         deadline_s = time.monotonic() + settings.time_budget_s
         allowed, warmth = self.warm_up(settings, progress)
         cells = self._steps(settings, allowed, progress) if "steps" in settings.modes else ()
-        modes = self.plan(settings, warmth, allowed, RUNS_SHARE * (deadline_s - time.monotonic()))
+        alone_s = SHARE * settings.time_budget_s
+        left_s = deadline_s - time.monotonic() - alone_s
+        modes = self.plan(settings, warmth, allowed, RUNS_SHARE * left_s)
+        alone = self.answer_alone(settings, modes, alone_s, progress)
         runs = self._runs(settings, modes, deadline_s, progress)
-        return self.finish(warmth, cells, runs)
+        return self.finish(warmth, cells, runs, alone)
 
     def warm_up(self, settings: Settings, progress: Progress) -> tuple[np.ndarray, Warmth]:
         """Token ids that prompts may hold, and every program ready.
@@ -97,13 +103,44 @@ class Bench(Generic[SessionT, RequestT]):
             budget_s=budget_s,
         ).modes()
 
+    def answer_alone(
+        self, settings: Settings, modes: Sequence[RunMode], budget_s: float, progress: Progress
+    ) -> dict[Prompt, Alone]:
+        """Answers to the prompts of ``modes`` that no record tells whole, as ``budget_s`` allows.
+
+        Raises:
+            BenchmarkError: Logits are not finite.
+        """
+        wanted = {
+            prompt: count
+            for prompt, count in prompts_of(mode.requests for mode in modes).items()
+            if not any(sequence.covers(prompt, count) for sequence in self.known)
+        }
+        if not wanted:
+            return {}
+        with progress.stage(
+            "answering prompts alone, to compare", total=len(wanted), unit="prompts"
+        ) as stage:
+            return answer_alone(
+                self.session,
+                wanted,
+                stop_ids=self._stops(settings),
+                allowed=self.allowed,
+                budget_s=budget_s,
+                stage=stage,
+            )
+
     def finish(
-        self, warmth: Warmth, cells: tuple[MeasuredCell, ...], runs: Sequence[RunSet]
+        self,
+        warmth: Warmth,
+        cells: tuple[MeasuredCell, ...],
+        runs: Sequence[RunSet],
+        alone: Mapping[Prompt, Alone],
     ) -> Measured:
         """What was measured, its tokens checked."""
         timed = [(found.mode.requests, line) for found in runs for line in found.timelines]
         same_bits = len(self.session.decode_buckets) == 1
-        tokens = check_tokens(timed, self.known, same_bits=same_bits)
+        tokens = check_tokens(timed, self.known, same_bits=same_bits, alone=alone)
         return Measured(warmth=warmth, cells=cells, runs=tuple(runs), tokens=tokens)
 
     def _steps(
@@ -149,5 +186,8 @@ class Bench(Generic[SessionT, RequestT]):
             clock=self.clock or PerfClock(),
             vocab_size=self.session.vocab_size,
             batch_size=self.session.batch_size,
-            stop_ids=frozenset() if settings.workload.ignore_eos else self.stop_ids,
+            stop_ids=self._stops(settings),
         )
+
+    def _stops(self, settings: Settings) -> frozenset[int]:
+        return frozenset() if settings.workload.ignore_eos else self.stop_ids

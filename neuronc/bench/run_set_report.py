@@ -1,6 +1,7 @@
 """The repeats of one kind of run, as the JSON document has them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
 from statistics import fmean, median, pstdev
@@ -11,11 +12,10 @@ from neuronc.bench.modes.runs import RunSet
 from neuronc.bench.modes.steps import MeasuredCell
 from neuronc.bench.roofline.steps import Roofline
 from neuronc.bench.slo import Slo
-from neuronc.bench.statistics.bootstrap import bootstrap
-from neuronc.bench.statistics.distribution import PERCENTILES, describe
+from neuronc.bench.statistics.distribution import Distribution, describe
 from neuronc.bench.statistics.estimate import estimate
+from neuronc.bench.statistics.pooled import describe_requests, describe_steps
 from neuronc.bench.step_classes import occupancy_by_class, slowest_steps, times_by_class
-from neuronc.bench.timeline import Timeline
 
 _LIMITS = ("bytes", "flops", "needed_bytes", "needed_flops", "intensity", "mbu", "mfu", "floor_ms")
 
@@ -24,62 +24,62 @@ def run_set_dict(found: RunSet, wanted: Slo | None, roofline: Roofline | None) -
     """Estimates over the repeats, all samples pooled, and the steps they were made of."""
     timelines, decision = found.timelines, found.decision
     assert decision is not None, "the repeats have ended"
-    failed = sum(timeline.num_failed for timeline in timelines)
-    pooled = {
-        name: [value for timeline in timelines for value in samples(timeline)]
-        for name, samples in metrics.SAMPLES.items()
-    }
-    gaps = [gap for timeline in timelines for gap in metrics.host_gap_ms(timeline)]
+    gaps = [metrics.host_gap_ms(timeline) for timeline in timelines]
     return {
         "mode": found.mode.mode,
         **found.mode.load.to_dict(),
         "repeats": [summary.to_dict() for summary in found.summaries],
         "estimates": {
-            name: estimate(found.values(name)).to_dict() for name in found.summaries[0].metrics
+            name: estimate(
+                found.values(name), least=0.0, most=1.0 if name in metrics.SHARES else None
+            ).to_dict()
+            for name in found.summaries[0].metrics
         },
         "converged": decision.converged,
         "why_stopped": decision.why,
-        "pooled": {
-            **{name: _described(values, failed) for name, values in pooled.items()},
-            "itl_ms": _described_gaps(timelines),
-        },
+        "pooled": {name: _pooled(found, name) for name in metrics.SAMPLES},
         "steps": _steps(found, roofline),
         "slowest_steps": [step.to_dict() for step in slowest_steps(timelines)],
-        "host_gap_ms": _described(gaps),
+        "host_gap_ms": _dict(describe_steps(gaps)),
         "slo": _slo(found, wanted),
-        "stalls": _stalls(found, pooled["itl_ms"]),
+        "stalls": _stalls(found),
     }
 
 
-def _described(values: Sequence[float], failures: int = 0) -> dict[str, Any] | None:
-    found = describe(values, failures=failures)
+def _dict(found: Distribution | None) -> dict[str, Any] | None:
     return None if found is None else found.to_dict()
 
 
-def _described_gaps(timelines: Sequence[Timeline]) -> dict[str, Any] | None:
-    """Gaps of all requests; those of one hang together, so intervals come from whole requests."""
-    blocks = [metrics.itl_ms(request) for timeline in timelines for request in timeline.done]
-    found = _described([gap for block in blocks for gap in block])
-    if found is None:
-        return None
-    for name, q in PERCENTILES.items():
-        interval = bootstrap(blocks, q)
-        found["percentiles"][name] |= {
-            "low": interval.low,
-            "high": interval.high,
-            "reason": interval.reason,
-        }
-    return found
+def _pooled(found: RunSet, name: str) -> dict[str, Any] | None:
+    """A metric of all requests of all repeats; failed ones are above all others."""
+    # of gaps nobody knows how many a request still owes
+    lost = () if name == "itl_ms" else (math.inf,)
+    repeats = []
+    for timeline in found.timelines:
+        samples = metrics.samples_by_request(name, timeline)
+        failed = {r.request_id: lost for r in timeline.requests if not r.is_done}
+        repeats.append({**samples, **failed})
+    return _by_request(found, repeats)
+
+
+def _by_request(
+    found: RunSet, repeats: Sequence[Mapping[str, Sequence[float]]]
+) -> dict[str, Any] | None:
+    order = [request.request_id for request in found.mode.requests]
+    aligned = [[samples.get(name, ()) for name in order] for samples in repeats]
+    open_loop = found.mode.load.rate is not None or found.mode.load.arrival is None
+    return _dict(describe_requests(aligned, open_loop=open_loop))
 
 
 def _steps(found: RunSet, roofline: Roofline | None) -> dict[str, Any]:
+    by_run = [times_by_class([timeline]) for timeline in found.timelines]
     times = times_by_class(found.timelines)
     total_ms, used = sum(map(sum, times.values())), occupancy_by_class(found.timelines)
     limits = {} if roofline is None else roofline.of_classes(found.timelines)
     return {
         name: {
             "count": len(values),
-            "ms": _described(values),
+            "ms": _dict(describe_steps([run.get(name, ()) for run in by_run])),
             "share": sum(values) / total_ms if total_ms else None,
             "jitter": _jitter(values),
             "mbu": limits[name].mbu if name in limits else None,
@@ -107,13 +107,16 @@ def _slo(found: RunSet, wanted: Slo | None) -> dict[str, Any] | None:
     return slo.to_dict(wanted, reduce(add, results)) if wanted is not None else None
 
 
-def _stalls(found: RunSet, gaps_ms: Sequence[float]) -> dict[str, Any]:
-    stalled = [gap for timeline in found.timelines for gap in metrics.stalled_itl_ms(timeline)]
-    total_ms = sum(gaps_ms)
+def _stalls(found: RunSet) -> dict[str, Any]:
+    stalled = [metrics.stalled_itl_by_request(timeline) for timeline in found.timelines]
+    gaps = [gap for run in stalled for request in run.values() for gap in request]
+    total_ms = sum(
+        gap for run in found.timelines for r in run.requests for gap in metrics.itl_ms(r)
+    )
     return {
-        "count": len(stalled),
-        "itl_ms": _described(stalled),
-        "share_of_itl_time": sum(stalled) / total_ms if total_ms else None,
+        "count": len(gaps),
+        "itl_ms": _by_request(found, stalled),
+        "share_of_itl_time": sum(gaps) / total_ms if total_ms else None,
     }
 
 
@@ -128,7 +131,7 @@ def cell_dict(measured: MeasuredCell, roofline: Roofline | None) -> dict[str, An
         "context": cell.context,
         "tokens": cell.tokens,
         "n": len(calls_ms),
-        "ms": _described(calls_ms),
+        "ms": _dict(describe(calls_ms)),
         "tokens_per_s": 1000 * cell.tokens / median(calls_ms),
         **_limits(measured, roofline),
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neuronc.bench import metrics, slo
+from neuronc.bench.modes.sweep import kept_up
 from neuronc.bench.slo import Slo, SloResult
 from neuronc.bench.statistics.distribution import PERCENTILES, interpolate
 from neuronc.bench.statistics.steady import Steady, find_steady, tokens_inside
@@ -76,6 +77,7 @@ def summarize_run(timeline: Timeline, wanted: Slo | None = None) -> RunSummary:
         found |= stats_of(name, samples(timeline), failures=failures)
     for name, scalar in metrics.SCALARS.items():
         found[name] = scalar(timeline)
+    found["kept_up"] = kept_up([timeline])
     steady = find_steady(_in_slots(timeline))
     found["output_tokens_per_s_steady"] = _rate_in(timeline, steady)
     kept = None if wanted is None else slo.judge(timeline, wanted)

@@ -181,7 +181,11 @@ def _checked(found: Mapping[str, Any]) -> str:
     total, compared = found["tokens_checked"], found["tokens_with_reference"]
     others = found["tokens_not_repeated"]
     alike = f"but for {others} requests alike in all runs" if others else "alike in all runs"
-    return f"{total}, {alike}; {compared} of them compared with the original model's"
+    told = [f"{total:,}, {alike}"]
+    if found.get("requests"):
+        checked = f"{found['requests_checked']:,} of {found['requests']:,} timed requests"
+        told.append(f"{checked} checked whole against answers made alone or the record")
+    return "; ".join([*told, f"{compared:,} tokens compared with the original model's"])
 
 
 def _with_interval(found: Mapping[str, Any]) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from neuronc.errors import InconclusiveError, NeuroncError, RegressionError, Usa
 if TYPE_CHECKING:
     from neuronc.bench.compare.documents import BenchDocument
     from neuronc.bench.compare.gate import Comparison
-    from neuronc.bench.compare.rules import Rule
     from neuronc.bench.settings import Settings
     from neuronc.progress import Progress
     from neuronc.recipe import Place
@@ -50,7 +49,7 @@ def compare(
         typer.Option(
             "--mode",
             metavar="MODE",
-            help="latency, throughput or serve, for rules that name none"
+            help="latency, throughput, serve or sweep, for rules that name none"
             " (default: times of latency, rates of throughput, where both files have them).",
         ),
     ] = None,
@@ -85,7 +84,7 @@ def compare(
     comparison in 20. FAIL: the whole interval of B against A is past the limit. PASS: it is wholly
     inside. Otherwise the repeats cannot tell, and the answer says about how many more could.
     """
-    from neuronc.bench.compare.rules import DEFAULT_RULES, parse_mode, parse_rules
+    from neuronc.bench.compare.rules import parse_mode, parse_rules
     from neuronc.bench.outputs.save import Files, save_page
     from neuronc.checkpoint.paths import require_writable
     from neuronc.cli.progress import make_progress
@@ -96,7 +95,7 @@ def compare(
     if html is not None:
         Files(html=html).check()
     require_signatures((a, b), require_signature, progress=make_progress(quiet))
-    rules = parse_rules(DEFAULT_RULES if fail_on is None else fail_on)
+    asked_rules = None if fail_on is None else parse_rules(fail_on)
     wanted = None if mode is None else parse_mode(mode, "--mode")
     asked = {
         "--prompt-tokens": prompt_tokens,
@@ -128,9 +127,10 @@ def compare(
         _require_alike_artifacts(a, b)
     base, new = _measured(a, b, settings, on or "target", make_progress(quiet))
     from neuronc.bench.compare.comparable import caveats, find_mismatches, require_alike
-    from neuronc.bench.compare.documents import with_modes
+    from neuronc.bench.compare.documents import default_rules, with_modes
     from neuronc.bench.compare.gate import compare as compare_runs
 
+    rules = asked_rules or default_rules(base, new, mode=wanted)
     rules = with_modes(rules, base, new, mode=wanted)
     mismatches = find_mismatches(base, new, rules)
     if not allow_different:
@@ -216,13 +216,13 @@ def _report(
 def _heading(
     comparison: "Comparison", a: "BenchDocument", b: "BenchDocument", *, default_rules: bool
 ) -> dict[str, str]:
-    rules: list[Rule] = [verdict.rule for verdict in comparison.verdicts]
+    rules: dict[str, None] = dict.fromkeys(v.rule.text for v in comparison.verdicts)
     source = " (default; --fail-on sets others)" if default_rules else ""
     return {
         "A (base)": f"{a.path}  {_digest(a)}",
         "B (new)": f"{b.path}  {_digest(b)}",
         "ran on": str(b.content.get("headline") or b.content["fingerprint"].get("target")),
-        "fails on": ", ".join(rule.text for rule in rules) + source,
+        "fails on": ", ".join(rules) + source,
     }
 
 
@@ -236,7 +236,7 @@ def _side_dict(side: "BenchDocument") -> dict[str, object]:
         "file": str(side.path),
         "artifact_digest": side.content["fingerprint"].get("artifact_digest"),
         "status": side.content.get("status"),
-        "repeats": {mode: sum(run.mode == mode for run in side.runs) for mode in side.modes},
+        "repeats": side.repeats,
     }
 
 
@@ -245,12 +245,12 @@ def _error(comparison: "Comparison") -> NeuroncError | None:
 
     message = conclusion(comparison)
     if comparison.outcome == "FAIL":
-        where = "; ".join(f"{found.mode}: {found.text}" for found in comparison.attributions)
+        where = "; ".join(f"{found.where}: {found.text}" for found in comparison.attributions)
         hint = where or "the files name no step classes that would say where"
         return RegressionError(message, hint=hint)
     if comparison.outcome == "INCONCLUSIVE":
         open_ones = [v for v in comparison.verdicts if v.outcome == "INCONCLUSIVE"]
-        reasons = "; ".join(f"{verdict.rule.text}: {verdict.reason}" for verdict in open_ones)
+        reasons = "; ".join(f"{verdict.rule.label}: {verdict.reason}" for verdict in open_ones)
         hint = f"measure more repeats (neuronc bench --repeats), or on a quieter machine; {reasons}"
         return InconclusiveError(message, hint=hint)
     return None

@@ -11,7 +11,7 @@ import pytest
 
 from neuronc.cli.app import main
 from tests.bench_examples.documents import example
-from tests.unit.bench.compare.bench_documents import enveloped, make_document, write
+from tests.unit.bench.compare.bench_documents import enveloped, make_document, make_sweep, write
 
 
 @pytest.fixture
@@ -116,6 +116,29 @@ def test_unlike_is_3_unless_allowed(
     code, document = run_json(capfd, base, new, "--allow-different")
     assert code == 0
     assert "dtype" in document["data"]["caveats"][0]
+
+
+def test_sweeps_are_compared_at_each_load_with_lines_of_their_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    a = str(write(tmp_path / "a.json", make_sweep(1)))
+    b = str(write(tmp_path / "b.json", make_sweep(2, good=(1.0, 0.5, 0.5))))
+    junit = tmp_path / "out.xml"
+    code, document = run_json(capfd, a, b, "--junit", str(junit))
+    data = document["data"]
+    assert (code, data["verdict"]) == (11, "FAIL")
+    assert [rule["at"] for rule in data["rules"]] == [*([1.0, 2.0, 4.0] * 3), None]
+    assert data["a"]["repeats"] == {"sweep": 5}
+    names = [case.get("name") for case in ET.parse(junit).iter("testcase")]
+    assert len(set(names)) == 10
+    assert "tpot.p50>+5% at 2" in names
+    assert main(["compare", a, b]) == 11
+    assert "sweep at 4 ttft_ms.p50" in capfd.readouterr().out
+    other = str(write(tmp_path / "b.json", make_sweep(2, loads=(1.0, 2.0, 3.0))))
+    code, document = run_json(capfd, a, other)
+    assert code == 3
+    assert "sweep.loads is [1.0, 2.0, 4.0] in A" in document["error"]["message"]
+    assert run_json(capfd, a, other, "--allow-different")[0] == 0
 
 
 def test_junit_is_written_whatever_the_verdict(base: str, tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ def test_default_measures_programs_latency_and_throughput(
     assert document["modes"]["throughput"]["estimates"]["output_tokens_per_s"]["value"] > 0
     assert document["headline"] == "CPU target (XLA:CPU, not a Neuron device)"
     assert document["fingerprint"]["verified"]
+    checked = document["validation"]
+    assert checked["requests"] == checked["requests_checked"] == 2 * 2 * 3
+    assert checked["tokens_alone"] == checked["tokens_checked"] == 2 * 2 * 3 * 4
 
 
 def test_tokens_are_compared_with_what_verification_recorded(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from neuronc.bench.compare.names import Mode
+from neuronc.bench.compare.rules import where
 from neuronc.bench.compare.runs import Run
 
 BETWEEN = "between steps (host)"
@@ -47,16 +48,23 @@ class Attribution:
     """The change of one mode's time per request, largest contribution first.
 
     Attributes:
+        at: The load of a sweep.
         change_ms: Sum of the contributions.
         queue_ms: Change of the mean time a request waited for a slot; it overlaps with the steps of
             other requests, so it is no part of the sum. None where undefined.
     """
 
     mode: Mode
+    at: float | None = None
     contributions: tuple[Contribution, ...]
     change_ms: float
     queue_ms: float | None
     text: str
+
+    @property
+    def where(self) -> str:
+        """The runs it is about, for people."""
+        return where(self.mode, self.at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +93,7 @@ def attribute(runs_a: Sequence[Run], runs_b: Sequence[Run]) -> Attribution | Non
     queue_ms = _change(runs_a, runs_b, "queue_ms.mean")
     return Attribution(
         mode=runs_a[0].mode,
+        at=runs_a[0].at,
         contributions=tuple(contributions),
         change_ms=sum(contribution.total_ms for contribution in contributions),
         queue_ms=queue_ms,

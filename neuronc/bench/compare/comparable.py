@@ -6,8 +6,9 @@ from textwrap import shorten
 from typing import Any
 
 from neuronc.bench.compare.documents import BenchDocument
-from neuronc.bench.compare.names import NEEDS_SLO
+from neuronc.bench.compare.names import BEST, NEEDS_SLO
 from neuronc.bench.compare.rules import Rule
+from neuronc.bench.compare.sweeps import axis_of, points_of
 from neuronc.checkpoint.paths import shown
 from neuronc.errors import InputError
 
@@ -52,11 +53,34 @@ def _mismatches(
     keys = [key for key in {**a["workload"], **b["workload"]} if key != _COUNT]
     yield from _unlike("workload.", a["workload"], b["workload"], keys)
     for mode in dict.fromkeys(rule.mode for rule in rules):
-        of_a, of_b = a["modes"][mode], b["modes"][mode]
-        yield from _unlike(f"{mode}.", of_a, of_b, _OF_RUNS)
-        if any(rule.mode == mode and rule.metric in NEEDS_SLO for rule in rules):
-            slos = _section(of_a, "slo"), _section(of_b, "slo")
-            yield from _unlike(f"{mode}.slo.", *slos, _OF_SLO)
+        of_mode = [rule for rule in rules if rule.mode == mode]
+        if mode == "sweep":
+            yield from _unlike_sweeps(a["modes"], b["modes"], of_mode)
+        elif mode is not None:
+            yield from _unlike_runs(mode, a["modes"][mode], b["modes"][mode], of_mode)
+
+
+def _unlike_runs(
+    name: str, a: Mapping[str, Any], b: Mapping[str, Any], rules: Sequence[Rule]
+) -> Iterator[Mismatch]:
+    yield from _unlike(f"{name}.", a, b, _OF_RUNS)
+    if any(rule.metric in NEEDS_SLO for rule in rules):
+        keys = (*_OF_SLO, "wanted_attainment") if any(r.metric == BEST for r in rules) else _OF_SLO
+        yield from _unlike(f"{name}.slo.", _section(a, "slo"), _section(b, "slo"), keys)
+
+
+def _unlike_sweeps(
+    a: Mapping[str, Any], b: Mapping[str, Any], rules: Sequence[Rule]
+) -> Iterator[Mismatch]:
+    """The loads first: what is at one of them is compared only where both have it."""
+    points_a, points_b = points_of(a), points_of(b)
+    yield from _unlike("sweep.", {"by": axis_of(a)}, {"by": axis_of(b)}, ("by",))
+    yield from _unlike("sweep.", {"loads": [*points_a]}, {"loads": [*points_b]}, ("loads",))
+    for at in points_a:
+        if at in points_b:
+            runs_a, runs_b = points_a[at], points_b[at]
+            yield from _unlike_runs(f"sweep at {at:g}", runs_a, runs_b, rules)
+            yield from _unlike(f"sweep at {at:g}.", runs_a, runs_b, ("arrival",))
 
 
 def unlike_artifacts(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Mismatch]:
@@ -107,6 +131,7 @@ def _caveats(
         yield one.text
     for one in _unlike("workload.", a.content["workload"], b.content["workload"], (_COUNT,)):
         yield f"{one.text}: filling and draining the slots weighs more in the shorter one"
+    yield from _other_counts(a.content["modes"], b.content["modes"])
     tools_a, tools_b = _section(marks_a, "tool_versions"), _section(marks_b, "tool_versions")
     for one in _unlike("", tools_a, tools_b, {**tools_a, **tools_b}):
         yield one.text
@@ -124,6 +149,18 @@ def _caveats(
             "A and B were measured one after the other: what changed on the machine in between looks"
             " like a difference of the artifacts"
         )
+
+
+def _other_counts(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """Loads of a sweep with other numbers of requests in their runs."""
+    points_a, points_b = points_of(a), points_of(b)
+    for at in points_a:
+        if at in points_b:
+            runs = (points[at]["repeats"][:1] for points in (points_a, points_b))
+            counts = [run[_COUNT] for found in runs for run in found]
+            if len(set(counts)) > 1:
+                both = " in A and ".join(map(str, counts))
+                yield f"sweep at {at:g}: runs have {both} in B requests: their tails differ"
 
 
 def _sentence(finding: object) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuronc.bench.compare.names import HIGHER_IS_BETTER, MODES, Mode
-from neuronc.bench.compare.rules import Rule
+from neuronc.bench.compare.names import HIGHER_IS_BETTER, MODES, OF_SWEEP, Mode
+from neuronc.bench.compare.rules import DEFAULT_RULES, Rule, parse_rules
 from neuronc.bench.compare.runs import Run, runs_of
+from neuronc.bench.compare.sweeps import BEST_RULE, has_objectives, require_points
 from neuronc.checkpoint.paths import MAX_JSON_BYTES, open_file, shown
 from neuronc.errors import InputError
 
@@ -33,6 +34,14 @@ class BenchDocument:
     def modes(self) -> tuple[Mode, ...]:
         """Those with at least one repeat."""
         return tuple(mode for mode in MODES if any(run.mode == mode for run in self.runs))
+
+    @property
+    def repeats(self) -> dict[Mode, int]:
+        """How many of each mode; of a sweep, those of the whole."""
+        return {
+            mode: sum(run.mode == mode and run.at is None for run in self.runs)
+            for mode in self.modes
+        }
 
 
 def read_document(path: Path) -> BenchDocument:
@@ -63,7 +72,7 @@ def document_from(path: Path, content: Mapping[str, Any]) -> BenchDocument:
     try:
         runs = runs_of(content)
         _check_sections(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         message = f"{path} is no whole {SCHEMA} document: {shown(str(error))}"
         raise InputError(message, hint=_HINT) from error
     if not runs:
@@ -112,12 +121,38 @@ def with_modes(
     """``rules``, each with the mode whose runs it looks at.
 
     That is the rule's own mode, else ``mode``, else the first of these that both files have: for
-    times latency, serve, throughput; for rates throughput, serve, latency.
+    times latency, serve, throughput, sweep; for rates throughput, serve, latency, sweep. Of a sweep,
+    the rule is about every load that both have, but for those about the sweep as a whole.
 
     Raises:
         InputError: A file has no repeats of that mode, or the files have no mode in common.
     """
-    return tuple(rule.in_mode(_mode(rule, a, b, rule.mode or mode)) for rule in rules)
+    return tuple(made for rule in rules for made in _placed(rule, a, b, mode))
+
+
+def default_rules(
+    a: BenchDocument, b: BenchDocument, *, mode: Mode | None = None
+) -> tuple[Rule, ...]:
+    """What is held against where nobody says it; of sweeps with objectives their best load, too.
+
+    Raises:
+        InputError: The files have no such mode in common.
+    """
+    rules = parse_rules(DEFAULT_RULES)
+    in_sweep = _mode(rules[0], a, b, mode) == "sweep"
+    if in_sweep and all(has_objectives(document.content["modes"]) for document in (a, b)):
+        rules += parse_rules(BEST_RULE)
+    return rules
+
+
+def _placed(rule: Rule, a: BenchDocument, b: BenchDocument, mode: Mode | None) -> tuple[Rule, ...]:
+    of_sweep = rule.metric in OF_SWEEP
+    found = _mode(rule, a, b, "sweep" if of_sweep else rule.mode or mode)
+    if found != "sweep":
+        return (rule.in_mode(found),)
+    modes_a, modes_b = a.content["modes"], b.content["modes"]
+    loads = require_points(modes_a, modes_b, paths=(a.path, b.path))
+    return (rule.in_mode(found),) if of_sweep else tuple(map(rule.at_load, loads))
 
 
 def _mode(rule: Rule, a: BenchDocument, b: BenchDocument, wanted: Mode | None) -> Mode:
@@ -131,6 +166,7 @@ def _mode(rule: Rule, a: BenchDocument, b: BenchDocument, wanted: Mode | None) -
     by_preference: tuple[Mode, ...] = ("latency", "serve", "throughput")
     if rule.metric in HIGHER_IS_BETTER:
         by_preference = by_preference[::-1]
+    by_preference = (*by_preference, "sweep")
     common = [mode for mode in by_preference if mode in a.modes and mode in b.modes]
     if not common:
         message = (

@@ -45,7 +45,7 @@ def _verdict_table(verdicts: tuple[Verdict, ...]) -> Any:
     for verdict in verdicts:
         table.add_row(
             Text(verdict.outcome, style=_STYLES[verdict.outcome]),
-            f"{verdict.rule.mode} {verdict.rule.metric}",
+            f"{verdict.rule.where} {verdict.rule.metric}",
             *map(number, verdict.samples.means),
             change(verdict),
             f"{'>' if verdict.rule.worse > 0 else '<'}{verdict.rule.percent:+g} %",
@@ -57,7 +57,7 @@ def _verdict_table(verdicts: tuple[Verdict, ...]) -> Any:
 
 def _draw_reason(console: Any, verdict: Verdict) -> None:
     if verdict.outcome == "INCONCLUSIVE":
-        console.print(f"{verdict.rule.text}: {verdict.reason}")
+        console.print(f"{verdict.rule.label}: {verdict.reason}")
     if verdict.more is not None:
         console.print(f"  needs {verdict.more.text}")
 
@@ -67,7 +67,7 @@ def _draw_attribution(console: Any, found: Attribution) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
-    table.add_column(f"{found.mode}: where the time went", no_wrap=True)
+    table.add_column(f"{found.where}: where the time went", no_wrap=True)
     for title in ("ms per request", "slower steps", "more steps", "share", "a step's time"):
         table.add_column(title, justify="right", no_wrap=True)
     for one in found.contributions:
@@ -80,4 +80,4 @@ def _draw_attribution(console: Any, found: Attribution) -> None:
             "-" if one.ratio is None else f"{100 * (one.ratio - 1):+.1f} %",
         )
     console.print(table)
-    console.print(f"{found.mode}: {found.text}")
+    console.print(f"{found.where}: {found.text}")

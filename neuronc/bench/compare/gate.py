@@ -7,6 +7,8 @@ runs cannot tell, and the verdict says how many more might.
 - Any false FAIL has a chance of at most 5 % over all rules together: the bound that can fail is
   widened by Holm's correction. The bound that can pass is not: the whole passes only if each rule
   does, so a regression of any one of them slips through with a chance of at most 5 % as it is.
+- Of how much load a sweep bears, which is one of few loads, the larger of two chances counts: the
+  second is that of an exact test (`exchange`). It needs three repeats of each at least.
 - What cannot be tested (one run, an undefined value, requests that failed) never passes.
 """
 
@@ -16,8 +18,9 @@ from math import exp
 from typing import Literal
 
 from neuronc.bench.compare.attribute import Attribution, attribute
+from neuronc.bench.compare.exchange import chance_of_labels
 from neuronc.bench.compare.holm import holm_adjusted, holm_levels
-from neuronc.bench.compare.names import Mode
+from neuronc.bench.compare.names import OF_SWEEP, Mode
 from neuronc.bench.compare.repeats import MoreRepeats, more_repeats
 from neuronc.bench.compare.rules import Rule
 from neuronc.bench.compare.runs import Run
@@ -81,20 +84,23 @@ def compare(runs_a: Sequence[Run], runs_b: Sequence[Run], rules: Sequence[Rule])
         raise ValueError(message)
     samples = [samples_of(runs_a, runs_b, rule) for rule in rules]
     tested = [None if s.untestable else compare_logs(*s.testable) for s in samples]
-    chances = [_chance(*pair) for pair in zip(tested, rules, strict=True)]
+    chances = [_chance(*three) for three in zip(tested, rules, samples, strict=True)]
     levels, adjusted = holm_levels(chances, ALPHA), holm_adjusted(chances)
     verdicts = tuple(map(_verdict, rules, samples, tested, chances, adjusted, levels))
-    failed = [verdict.rule.mode for verdict in verdicts if verdict.outcome == "FAIL"]
+    failed = [(v.rule.mode, v.rule.at) for v in verdicts if v.outcome == "FAIL"]
     return Comparison(
         verdicts=verdicts, attributions=_attributions(runs_a, runs_b, dict.fromkeys(failed))
     )
 
 
-def _chance(difference: Difference | None, rule: Rule) -> float:
+def _chance(difference: Difference | None, rule: Rule, samples: Samples) -> float:
     # What cannot be tested counts as a rule all the same: which ones can is not known beforehand.
     if difference is None:
         return 1.0
-    return chance_beyond(difference.towards(rule.worse), rule.worse * rule.limit)
+    found = chance_beyond(difference.towards(rule.worse), rule.worse * rule.limit)
+    if rule.metric in OF_SWEEP:
+        found = max(found, chance_of_labels(*samples.testable, worse=rule.worse))
+    return found
 
 
 def _verdict(
@@ -160,12 +166,15 @@ def _reason(outcome: Outcome, rule: Rule, chance: float) -> str:
 
 
 def _attributions(
-    runs_a: Sequence[Run], runs_b: Sequence[Run], modes: dict[Mode | None, None]
+    runs_a: Sequence[Run],
+    runs_b: Sequence[Run],
+    places: dict[tuple[Mode | None, float | None], None],
 ) -> tuple[Attribution, ...]:
     of_mode = (
         attribute(
-            [run for run in runs_a if run.mode == mode], [run for run in runs_b if run.mode == mode]
+            [run for run in runs_a if (run.mode, run.at) == place],
+            [run for run in runs_b if (run.mode, run.at) == place],
         )
-        for mode in modes
+        for place in places
     )
     return tuple(found for found in of_mode if found is not None)

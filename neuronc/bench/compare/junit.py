@@ -21,13 +21,13 @@ def write_junit(comparison: Comparison, path: Path, *, properties: dict[str, str
 def junit_xml(comparison: Comparison, *, properties: dict[str, str]) -> bytes:
     """The document, UTF-8."""
     cases = [_case(verdict) for verdict in comparison.verdicts]
-    notes = [f"{found.mode}: {found.text}" for found in comparison.attributions]
+    notes = [f"{found.where}: {found.text}" for found in comparison.attributions]
     return junit.junit_xml("neuronc compare", cases, properties=properties, notes=notes)
 
 
 def _case(verdict: Verdict) -> junit.Case:
     classname = f"neuronc.compare.{verdict.rule.mode}"
-    name, told = verdict.rule.text, describe(verdict)
+    name, told = verdict.rule.label, describe(verdict)
     if verdict.outcome == "PASS":
         return junit.Case(classname=classname, name=name, text=told)
     is_failure = verdict.outcome == "FAIL"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from neuronc.bench.alone import SHARE, Alone, Prompt
 from neuronc.bench.bench_artifact import document_of, open_bench, watching
 from neuronc.bench.compare.interleaved import Side, interleaved_order
 from neuronc.bench.drive import Driver
@@ -15,6 +16,7 @@ from neuronc.bench.modes.runs import RunMode, RunSet, rates, run_once
 from neuronc.bench.run import RUNS_SHARE, Bench
 from neuronc.bench.settings import Settings
 from neuronc.bench.statistics.convergence import Rule
+from neuronc.errors import UsageError
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
 from neuronc.runtime.request import Request
@@ -33,6 +35,7 @@ class _Opened:
     bench: Bench[Session, Request]
     driver: Driver[Request]
     warmth: Warmth
+    alone: dict[Prompt, Alone]
     sets: list[RunSet]
 
 
@@ -67,7 +70,7 @@ def measure_pair(
                 side.folder,
                 side.session,
                 settings,
-                side.bench.finish(side.warmth, (), side.sets),
+                side.bench.finish(side.warmth, (), side.sets, side.alone),
                 watch,
                 None,
             )
@@ -94,12 +97,17 @@ def _open(folder: Path, session: Session, settings: Settings, progress: Progress
         bench=bench,
         driver=bench.driver(settings),
         warmth=warmth,
+        alone=bench.answer_alone(settings, modes, SHARE * settings.time_budget_s / 2, progress),
         sets=[RunSet(mode=mode) for mode in modes],
     )
 
 
 def _share_requests(a: Sequence[RunSet], b: Sequence[RunSet]) -> None:
     """Give both sides as many requests as the slower one has time for."""
+    if len(a) != len(b):  # the default loads go by the batch size
+        message = f"A has {len(a)} loads to measure and B {len(b)}: their batch sizes differ"
+        hint = "measure both with neuronc bench and the same --concurrency, and compare the files"
+        raise UsageError(message, hint=hint)
     for mine, other in zip(a, b, strict=True):
         count = min(len(mine.mode.requests), len(other.mode.requests))
         for found in (mine, other):

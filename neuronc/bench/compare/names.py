@@ -6,8 +6,11 @@ from typing import Literal
 
 from neuronc.errors import UsageError
 
-Mode = Literal["latency", "throughput", "serve"]
-MODES: tuple[Mode, ...] = ("latency", "throughput", "serve")
+Mode = Literal["latency", "throughput", "serve", "sweep"]
+MODES: tuple[Mode, ...] = ("latency", "throughput", "serve", "sweep")
+BEST, KNEE = "best_load", "knee_load"
+OF_SWEEP = (BEST, KNEE)
+"""Of a sweep as a whole: requests a second, or in flight."""
 
 TIMES = ("ttft_ms", "ttft_send_ms", "queue_ms", "tpot_ms", "itl_ms", "e2e_ms", "norm_ms")
 STATS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "min", "max")
@@ -21,9 +24,11 @@ HIGHER_IS_BETTER = (
     "occupancy",
     "useful",
     "fluidity",
+    "kept_up",
+    *OF_SWEEP,
 )
 LOWER_IS_BETTER = ("pad_waste", "duration_s")
-NEEDS_SLO = ("goodput_requests_per_s", "attainment", "fluidity")
+NEEDS_SLO = ("goodput_requests_per_s", "attainment", "fluidity", BEST)
 
 _ALIASES = {
     "throughput": "output_tokens_per_s",
@@ -32,6 +37,8 @@ _ALIASES = {
     "requests": "requests_per_s",
     "goodput": "goodput_requests_per_s",
     "duration": "duration_s",
+    "best": BEST,
+    "knee": KNEE,
 }
 
 

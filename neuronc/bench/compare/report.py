@@ -41,6 +41,7 @@ def _verdict_dict(verdict: Verdict) -> dict[str, object]:
         "rule": rule.text,
         "metric": rule.metric,
         "mode": rule.mode,
+        "at": rule.at,
         "limit_percent": rule.percent,
         "verdict": verdict.outcome,
         "reason": verdict.reason or None,
@@ -62,6 +63,7 @@ def _verdict_dict(verdict: Verdict) -> dict[str, object]:
 def _attribution_dict(found: Attribution) -> dict[str, object]:
     return {
         "mode": found.mode,
+        "at": found.at,
         "change_ms_per_request": found.change_ms,
         "queue_ms": found.queue_ms,
         "text": found.text,

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from math import isfinite, log1p
 from typing import get_args
 
-from neuronc.bench.compare.names import Mode, find_metric, higher_is_better
+from neuronc.bench.compare.names import OF_SWEEP, Mode, find_metric, higher_is_better
 from neuronc.errors import UsageError
 
 DEFAULT_RULES = "tpot.p50>+5%,ttft.p50>+5%,throughput<-5%"
@@ -34,6 +34,7 @@ class Rule:
         text: As it was written, without blanks.
         metric: Full name, such as ``tpot_ms.p50``.
         mode: Of the runs it looks at; None until the documents say which they have.
+        at: The load of a sweep whose runs it looks at; None for the sweep as a whole, or no sweep.
         percent: The limit of B / A - 1; a regression lies above it, or below it where more of
             the metric is better.
     """
@@ -42,6 +43,7 @@ class Rule:
     metric: str
     mode: Mode | None
     percent: float
+    at: float | None = None
 
     @property
     def worse(self) -> int:
@@ -56,6 +58,25 @@ class Rule:
     def in_mode(self, mode: Mode) -> "Rule":
         """The same rule about the runs of ``mode``."""
         return replace(self, mode=mode)
+
+    def at_load(self, at: float) -> "Rule":
+        """The same rule about one load of a sweep."""
+        return replace(self, mode="sweep", at=at)
+
+    @property
+    def label(self) -> str:
+        """As it was written, with the load it is about here."""
+        return self.text if self.at is None else f"{self.text} at {self.at:g}"
+
+    @property
+    def where(self) -> str:
+        """The runs it looks at, for people."""
+        return where(self.mode, self.at)
+
+
+def where(mode: Mode | None, at: float | None) -> str:
+    """``latency``, or ``sweep at 4``."""
+    return str(mode) if at is None else f"{mode} at {at:g}"
 
 
 def parse_rules(text: str, *, option: str = "--fail-on") -> tuple[Rule, ...]:
@@ -84,6 +105,9 @@ def _parse(part: str, option: str) -> Rule:
     percent = _parse_percent(found["percent"], text, option)
     rule = Rule(text=text, metric=find_metric(found["metric"]), mode=mode, percent=percent)
     _check_direction(rule, found["sign"], option)
+    if rule.metric in OF_SWEEP and mode not in (None, "sweep"):
+        message = f"{option}: {text}: {rule.metric} is of a whole sweep, and {mode} is none"
+        raise UsageError(message, hint=f"leave out {mode}:")
     return rule
 
 

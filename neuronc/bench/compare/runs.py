@@ -1,11 +1,12 @@
 """What a comparison looks at: the numbers of whole runs, one after another."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
 from neuronc.bench.compare.names import MODES, Mode
+from neuronc.bench.compare.sweeps import loads_of, points_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,12 +27,14 @@ class Run:
     """One repeat of a mode: the unit that the statistics are about.
 
     Attributes:
+        at: The load of a sweep; None for its repeats as a whole, and in other modes.
         metrics: By full name; None where undefined.
         steps: By class, such as ``decode/256``; classes without a step are not in it.
         open_loop: Whether arrivals came by the clock, so that the duration says nothing.
     """
 
     mode: Mode
+    at: float | None = None
     duration_s: float | None
     num_requests: int
     num_failed: int = 0
@@ -46,19 +49,31 @@ def runs_of(document: Mapping[str, Any]) -> tuple[Run, ...]:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: It is not such a document.
     """
-    modes = document["modes"]
-    return tuple(
-        _run(mode, repeat, open_loop=modes[mode].get("rate") is not None)
-        for mode in MODES
-        if modes.get(mode) is not None
-        for repeat in modes[mode]["repeats"]
-    )
+    return tuple(_runs(document["modes"]))
 
 
-def _run(mode: Mode, found: Mapping[str, Any], *, open_loop: bool) -> Run:
+def _runs(modes: Mapping[str, Any]) -> Iterator[Run]:
+    for mode in MODES:
+        if mode != "sweep" and modes.get(mode) is not None:
+            yield from _repeats(mode, modes[mode])
+    for at, runs in points_of(modes).items():
+        yield from _repeats("sweep", runs, at)
+    for loads in loads_of(modes):
+        metrics = {name: _number(value) for name, value in loads.items()}
+        yield Run(mode="sweep", duration_s=None, num_requests=0, metrics=metrics)
+
+
+def _repeats(mode: Mode, runs: Mapping[str, Any], at: float | None = None) -> Iterator[Run]:
+    open_loop = runs.get("rate") is not None
+    for repeat in runs["repeats"]:
+        yield _run(mode, repeat, at, open_loop=open_loop)
+
+
+def _run(mode: Mode, found: Mapping[str, Any], at: float | None, *, open_loop: bool) -> Run:
     steps = {name: _step_totals(entry) for name, entry in found.get("steps", {}).items()}
     return Run(
         mode=mode,
+        at=at,
         duration_s=_number(found.get("duration_s")),
         num_requests=int(found["num_requests"]),
         num_failed=int(found.get("num_failed") or 0),

@@ -36,8 +36,8 @@ class Samples:
 
 def samples_of(runs_a: Sequence[Run], runs_b: Sequence[Run], rule: Rule) -> Samples:
     """What ``rule`` looks at."""
-    of_a = [run for run in runs_a if run.mode == rule.mode]
-    of_b = [run for run in runs_b if run.mode == rule.mode]
+    of_a = [run for run in runs_a if (run.mode, run.at) == (rule.mode, rule.at)]
+    of_b = [run for run in runs_b if (run.mode, run.at) == (rule.mode, rule.at)]
     a = tuple(run.metrics.get(rule.metric) for run in of_a)
     b = tuple(run.metrics.get(rule.metric) for run in of_b)
     why = (_untestable(name, values) for name, values in (("A", a), ("B", b)))

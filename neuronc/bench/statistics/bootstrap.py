@@ -67,12 +67,37 @@ def bootstrap(
     low = high = None
     if reason is None:
         random = np.random.default_rng(seed)
-        draws = _means(filled, random, resamples) if q is None else None
-        if draws is None:
-            draws = np.concatenate(list(_percentiles(filled, float(q or 0), random, resamples)))
-        tail = (1 - confidence) / 2
-        low, high = (float(bound) for bound in np.quantile(draws, [tail, 1 - tail]))
+        if q is None:
+            draws = _means(filled, random, resamples)
+        else:
+            draws = np.concatenate(list(_percentiles(filled, [q], random, resamples)))[:, 0]
+        low, high = _ends(draws, confidence)
     return BlockInterval(value=value, low=low, high=high, n=n, blocks=len(filled), reason=reason)
+
+
+def percentile_bounds(
+    blocks: Sequence[Sequence[float]],
+    qs: Sequence[float],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> list[tuple[float, float]]:
+    """`bootstrap` of several percentiles with the same draws, and no question whether n is enough.
+
+    Samples may be infinite (failures stand above all others), and then ends may be.
+    """
+    filled = [np.asarray(block, dtype=np.float64) for block in blocks if len(block)]
+    random = np.random.default_rng(seed)
+    draws = np.concatenate(list(_percentiles(filled, qs, random, resamples)))
+    return [_ends(column, confidence) for column in draws.T]
+
+
+def _ends(draws: FloatArray, confidence: float) -> tuple[float, float]:
+    """Those draws themselves: between two of them, one may be infinite."""
+    tail = (1 - confidence) / 2
+    low = np.quantile(draws, tail, method="lower")
+    return float(low), float(np.quantile(draws, 1 - tail, method="higher"))
 
 
 def _too_few(n: int, blocks: int, q: float | None, confidence: float) -> str | None:
@@ -100,9 +125,12 @@ def _means(blocks: list[FloatArray], random: np.random.Generator, resamples: int
 
 
 def _percentiles(
-    blocks: list[FloatArray], q: float, random: np.random.Generator, resamples: int
+    blocks: list[FloatArray], qs: Sequence[float], random: np.random.Generator, resamples: int
 ) -> Iterator[FloatArray]:
-    """Of each resample, by the weights of the samples in ascending order: nothing is sorted again."""
+    """``[resamples, qs]`` in parts, by the weights of the samples in ascending order.
+
+    Nothing is sorted again.
+    """
     pooled = np.concatenate(blocks)
     owners = np.repeat(np.arange(len(blocks)), [block.size for block in blocks])
     order = np.argsort(pooled, kind="stable")
@@ -112,11 +140,21 @@ def _percentiles(
     for begin in range(0, resamples, _CHUNK):
         drawn = _multiplicities(len(blocks), random, min(_CHUNK, resamples - begin))
         reached = np.cumsum(drawn[:, owners], axis=1)  # samples up to and with each
-        places = np.maximum(q * (reached[:, -1] - 1), 0)
-        lower = np.floor(places).astype(np.int64)
-        upper = np.minimum(lower + 1, np.maximum(reached[:, -1] - 1, 0))
-        below, above = (ordered[_first_beyond(reached, rank)] for rank in (lower, upper))
-        yield below + (places - lower) * (above - below)
+        yield np.stack([_cut(reached, ordered, q) for q in qs], axis=1)
+
+
+def _cut(reached: IntArray, ordered: FloatArray, q: float) -> FloatArray:
+    """The percentile ``q`` of each row of cumulated weights, linear between ranks."""
+    places = np.maximum(q * (reached[:, -1] - 1), 0)
+    lower = np.floor(places).astype(np.int64)
+    upper = np.minimum(lower + 1, np.maximum(reached[:, -1] - 1, 0))
+    below, above = (ordered[_first_beyond(reached, rank)] for rank in (lower, upper))
+    share = places - lower
+    with np.errstate(invalid="ignore"):  # infinite less infinite, where nothing is between
+        found: FloatArray = np.where(
+            (share == 0) | (below == above), below, below + share * (above - below)
+        )
+    return found
 
 
 def _first_beyond(reached: IntArray, ranks: IntArray) -> IntArray:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from neuronc.bench.engine_protocol import Phase, StepLike
 from neuronc.bench.reference import KnownSequence
 from neuronc.bench.run import Bench, Measured
@@ -69,16 +71,22 @@ class FakeSession:
         self.sampled.append("decode")
         self.decode(token_ids, positions, bucket=bucket)
 
-    def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> None:
-        assert slot == start == 0
+    def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> Any:
+        assert slot == 0
         assert all(0 <= token < self.vocab_size for token in token_ids)
         self.calls.append(("prefill", self.prefill_bucket(len(token_ids))))
+        return self.logits_of(0)
 
-    def decode(self, token_ids: Any, positions: Any, *, bucket: int | None = None) -> None:
+    def logits_of(self, token_id: int) -> Any:
+        """As sure as can be of what `FakeEngine` answers: 0, 1, 2, ..."""
+        return np.eye(self.vocab_size)[token_id % self.vocab_size]
+
+    def decode(self, token_ids: Any, positions: Any, *, bucket: int | None = None) -> Any:
         assert bucket is not None
         assert len(token_ids) == len(positions) == self.batch_size
         assert 0 <= positions.min() <= positions.max() < bucket
         self.calls.append(("decode", bucket))
+        return np.stack([self.logits_of(token + 1) for token in token_ids])
 
     def next_chunk(self, num_done: int, num_tokens: int) -> tuple[int, int]:
         return num_done, min(num_tokens, num_done + self.prefill_buckets[-1])

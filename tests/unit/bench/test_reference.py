@@ -21,7 +21,7 @@ def check(prompt: tuple[int, ...], *answers: tuple[int, ...], same_bits: bool = 
 
 def test_right_tokens_are_counted() -> None:
     found = check((5, 6, 7), (8, 9, 3, 44))
-    assert found == TokenCheck(tokens_checked=4, tokens_with_reference=3)
+    assert found == TokenCheck(requests=1, tokens_checked=4, tokens_with_reference=3)
 
 
 def test_a_wrong_token_is_a_problem_and_ends_the_comparison() -> None:
@@ -42,7 +42,7 @@ def test_of_a_shorter_prompt_the_first_token_is_known() -> None:
 
 def test_another_prompt_is_compared_between_runs_only() -> None:
     found = check((5, 9), (2, 2), (2, 2))
-    assert found == TokenCheck(tokens_checked=4)
+    assert found == TokenCheck(requests=2, tokens_checked=4)
     found = check((5, 9), (2, 2), (2, 4))
     assert found.problems == ["request-0: token 1 is 4, another run's 2"]
 

@@ -266,7 +266,7 @@ def test_tokens_that_change_between_runs_are_found(fake_bench: FakeBench) -> Non
     settings = replace(ONE_BY_ONE, repeats=3)
     one_program = fake_bench.measure(settings, drift, decode_buckets=(64,))
     assert len(one_program.tokens.problems) == 2
-    assert "request-0: token 0 is 1, another run's 0" in one_program.tokens.problems[0]
+    assert "request-0: token 0 is 1, made alone 0" in one_program.tokens.problems[0]
     fake_bench.engines.clear()
     several = fake_bench.measure(settings, drift).tokens
     assert (several.problems, several.tokens_not_repeated) == ([], 2)

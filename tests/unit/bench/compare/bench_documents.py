@@ -56,6 +56,30 @@ def make_document(
     }
 
 
+def make_sweep(
+    seed: int,
+    *,
+    loads: tuple[float, ...] = (1.0, 2.0, 4.0),
+    good: tuple[float, ...] = (1.0, 1.0, 0.5),
+    kept_up: tuple[float, ...] = (1.0, 1.0, 0.7),
+    by: str = "rate",
+    **changes: Any,
+) -> dict[str, Any]:
+    """A sweep; ``good`` and ``kept_up`` are the same in every repeat of a load."""
+    document = make_document(seed, **changes)
+    points = []
+    for number, (at, share, pace) in enumerate(zip(loads, good, kept_up, strict=True)):
+        runs = make_document(100 * seed + number, **changes)["modes"]["latency"]
+        for run in runs["repeats"]:
+            run["metrics"] |= {"attainment": share, "kept_up": pace}
+            run["metrics"]["output_tokens_per_s"] *= at
+        runs |= {"mode": "sweep", "concurrency": None, "rate": None, by: at, "arrival": "poisson"}
+        runs["slo"] = {"ttft_ms": 500.0, "wanted_attainment": 0.9}
+        points.append({"at": at, "runs": runs})
+    document["modes"] = {"sweep": {"by": by, "points": points, "knee": None, "best": None}}
+    return document
+
+
 def _repeat(draw: random.Random, sd: float, decode: float, gap_ms: float) -> dict[str, Any]:
     decode_ms = 12 * decode * math.exp(draw.gauss(0, sd))
     prefill_ms = 75 * math.exp(draw.gauss(0, sd))

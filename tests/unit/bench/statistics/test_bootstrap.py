@@ -3,7 +3,12 @@ import time
 import numpy as np
 import pytest
 
-from neuronc.bench.statistics.bootstrap import MAX_SAMPLES, _percentiles, bootstrap
+from neuronc.bench.statistics.bootstrap import (
+    MAX_SAMPLES,
+    _percentiles,
+    bootstrap,
+    percentile_bounds,
+)
 from neuronc.bench.statistics.distribution import describe
 
 
@@ -47,8 +52,18 @@ def test_percentile_of_a_resample_is_numpys() -> None:
     drawn = np.random.default_rng(5).multinomial(10, [0.1] * 10, size=40)
     rows = [np.concatenate([np.tile(blocks[i], row[i]) for i in range(10)]) for row in drawn]
     expected = [np.quantile(row, 0.3) for row in rows]
-    found = list(_percentiles(blocks, 0.3, np.random.default_rng(5), 40))
-    np.testing.assert_allclose(np.concatenate(found), expected)
+    found = list(_percentiles(blocks, [0.3, 1.0], np.random.default_rng(5), 40))
+    np.testing.assert_allclose(np.concatenate(found)[:, 0], expected)
+    np.testing.assert_allclose(np.concatenate(found)[:, 1], [row.max() for row in rows])
+
+
+def test_failures_are_above_all_others_and_no_end_is_undefined() -> None:
+    blocks = [[1.0], [2.0], [3.0], [np.inf]] * 5
+    bounds = percentile_bounds(blocks, [0.0, 0.5, 0.9, 1.0], resamples=200)
+    assert not np.isnan(bounds).any()
+    assert bounds[1][0] == 1.0 or bounds[1][0] == 2.0
+    assert bounds[1][1] < np.inf
+    assert bounds[2][1] == np.inf
 
 
 def test_few_requests_or_gaps_have_no_interval_and_a_reason() -> None:

@@ -80,3 +80,38 @@ def test_wilson_at_the_ends() -> None:
     assert (nothing.attainment, nothing.low, nothing.high) == (None, None, None)
     with pytest.raises(ValueError, match="good=3, sent=2"):
         wilson(3, 2)
+
+
+def test_an_end_that_no_time_can_have_is_cut_and_said() -> None:
+    made = estimate([1.0, 9.0], least=0.0)
+    assert made.low == 0.0
+    assert made.high == pytest.approx(5 + 12.7062 * 4, rel=1e-4)
+    assert made.relative_half_width == pytest.approx(12.7062 * 4 / 5, rel=1e-4)
+    assert made.reason == (
+        "repeats are too few and too far apart: the lower end, -45.82, was cut at 0"
+    )
+    assert estimate([9.0, 11.0, None], least=0.0).reason == (
+        "undefined in 1 of 3 repeats; repeats are too few and too far apart: the lower end, -2.706,"
+        " was cut at 0"
+    )
+    share = estimate([0.2, 0.9], least=0.0, most=1.0)
+    assert (share.low, share.high) == (0.0, 1.0)
+    assert "the upper end" in (share.reason or "")
+    assert estimate([9.9, 10.1], least=0.0).reason is None
+    assert estimate([1 + 1e-12, 1.0], most=1.0).value == pytest.approx(1)  # rounded
+    with pytest.raises(ValueError, match="from -1"):
+        estimate([-1.0, 2.0], least=0.0)
+
+
+def test_cutting_takes_no_truth_away() -> None:
+    random, below = np.random.default_rng(1), 0
+    for _ in range(500):
+        values = random.gamma(1.0, 5.0, size=3).tolist()
+        whole, cut = estimate(values), estimate(values, least=0.0)
+        assert None not in (whole.low, whole.high, cut.low, cut.high)
+        below += (whole.low or 0) < 0
+        assert (cut.low or 0) >= 0
+        assert ((whole.low or 0) <= 5 <= (whole.high or 0)) == (
+            (cut.low or 0) <= 5 <= (cut.high or 0)
+        )
+    assert below > 100  # else the test shows nothing
