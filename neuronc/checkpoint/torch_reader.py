@@ -123,4 +123,6 @@ def _is_dense(value: object) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    """What is wrong with the file, without torch's advice to unpickle anything."""
+    text = str(error) or type(error).__name__
+    return text.rpartition("WeightsUnpickler error: ")[2].splitlines()[0][:200]
