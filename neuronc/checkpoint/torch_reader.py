@@ -1,5 +1,6 @@
 """Reading files of ``torch.save``: torch's restricted unpickler, values mapped on demand."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,4 +126,5 @@ def _is_dense(value: object) -> bool:
 def _first_line(error: Exception) -> str:
     """What is wrong with the file, without torch's advice to unpickle anything."""
     text = str(error) or type(error).__name__
-    return text.rpartition("WeightsUnpickler error: ")[2].splitlines()[0][:200]
+    found = re.search(r"unsupported .*?(?=\.?\s*$|\. )", text, re.IGNORECASE | re.MULTILINE)
+    return (found[0] if found else text.splitlines()[0])[:200]
