@@ -1,7 +1,7 @@
 """Which tensors go into which file of a rank."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from neuronc.checkpoint.files_writer import PlannedFile
 from neuronc.checkpoint.tensor_info import TensorInfo
@@ -25,15 +25,14 @@ def plan_files(
     Raises:
         PlanError: a tensor alone is larger than ``max_file_bytes``.
     """
+    infos = [
+        TensorInfo(name=t.rule.name, shape=t.rule.rank_shape, dtype=DTYPES[t.dtype]) for t in stored
+    ]
+    _check_largest(infos, max_file_bytes)
     groups: list[list[TensorInfo]] = [[]]
     room = max_file_bytes or sys.maxsize
-    for tensor in stored:
-        name, shape = tensor.rule.name, tensor.rule.rank_shape
-        info = TensorInfo(name=name, shape=shape, dtype=DTYPES[tensor.dtype])
+    for info in infos:
         size_bytes = info.size_bytes + _HEADER_BYTES
-        if max_file_bytes and size_bytes > max_file_bytes:
-            message = f"{name!r} takes {size_bytes} bytes; --max-file-size is {max_file_bytes}"
-            raise PlanError(message, hint=f"pass --max-file-size {size_bytes} or more")
         if size_bytes > room and groups[-1]:
             groups.append([])
             room = max_file_bytes or sys.maxsize
@@ -46,3 +45,11 @@ def plan_files(
         )
         for rank in range(tp)
     )
+
+
+def _check_largest(infos: Sequence[TensorInfo], max_file_bytes: int | None) -> None:
+    largest = max(infos, key=lambda info: info.size_bytes, default=None)
+    needed = 0 if largest is None else largest.size_bytes + _HEADER_BYTES
+    if largest is not None and max_file_bytes is not None and needed > max_file_bytes:
+        message = f"{largest.name!r} takes {needed} bytes; --max-file-size is {max_file_bytes}"
+        raise PlanError(message, hint=f"pass --max-file-size {needed} or more")
