@@ -127,6 +127,11 @@ def from_torch(name: str, *, subject: str) -> Dtype:
     return _BY_TORCH[plain]
 
 
+def holds(dtype: Dtype, other: Dtype) -> bool:
+    """Whether floats of type ``other`` stay what they are when they become ``dtype``."""
+    return dtype == other or dtype.size_bytes > other.size_bytes
+
+
 def numpy_dtype(dtype: Dtype) -> "np.dtype[Any]":
     """The numpy dtype; bf16 and f8e4m3fn come from ml_dtypes, which is imported only for them."""
     import numpy as np

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from neuronc.artifact.atomic import atomic_folder, check_output, require_apart, resumable_folder
 from neuronc.artifact.weights import open_for
-from neuronc.errors import UsageError
 from neuronc.parallel.split_manifest import SplitManifest
 from neuronc.parallel.split_options import DEFAULT_SPLIT, SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
@@ -54,9 +53,7 @@ def unsplit(
     progress: Progress = SILENT,
 ) -> Unsplit:
     """Put the split in ``folder`` together again as a checkpoint in the new folder ``out_dir``."""
-    if out_dir.resolve() == folder.resolve():
-        message = f"-o is the split folder {folder} itself"
-        raise UsageError(message, hint="choose another output folder")
+    require_apart(out_dir, "split folder", folder)
     check_output(out_dir, overwrite=overwrite)
     with atomic_folder(out_dir, overwrite=overwrite) as staging:
         return unsplit_folder(folder, staging, max_file_bytes=max_file_bytes, progress=progress)

@@ -164,7 +164,8 @@ def read_index(index: Path) -> dict[str, set[str]]:
         InputError: there is no map from tensors to file names in it.
     """
     weight_map = read_json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
+    is_map = isinstance(weight_map, dict) and all(isinstance(f, str) for f in weight_map.values())
+    if not weight_map or not is_map:
         message = f"{index} has no usable weight_map; expected an object from tensor to file name"
         raise InputError(message, hint="download the index again")
     parts: dict[str, set[str]] = {file: set() for file in sorted(set(weight_map.values()))}

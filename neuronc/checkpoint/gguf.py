@@ -96,8 +96,12 @@ def require_gguf() -> None:
 
 
 def _check_stored(path: Path, header: GgufHeader) -> None:
-    for tensor in header.tensors:
-        end = tensor.offset + math.prod(_stored_shape(path, tensor))
+    end, before = 0, ""
+    for tensor in sorted(header.tensors, key=lambda tensor: tensor.offset):
+        if tensor.offset < end:
+            what = f"has tensor {tensor.name!r} at byte {tensor.offset}, within {before!r}"
+            raise broken(path, f"{what}, which ends at byte {end}")
+        end, before = tensor.offset + math.prod(_stored_shape(path, tensor)), tensor.name
         if end > header.file_bytes:
             what = f"is truncated: tensor {tensor.name!r} ends at byte {end}"
             raise broken(path, f"{what}, but the file has {header.file_bytes}")

@@ -1,5 +1,6 @@
 """Reading files of ``torch.save``: torch's restricted unpickler, values mapped on demand."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,4 +124,7 @@ def _is_dense(value: object) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    """What is wrong with the file, without torch's advice to unpickle anything."""
+    text = str(error) or type(error).__name__
+    found = re.search(r"unsupported .*?(?=\.?\s*$|\. )", text, re.IGNORECASE | re.MULTILINE)
+    return (found[0] if found else text.splitlines()[0])[:200]

@@ -65,5 +65,7 @@ def unsplit(
     if found.left_out:
         what = f"{len(found.left_out)} tensors, first {found.left_out[0]!r}"
         warnings.append(f"{what}, are no parameters of the model and were not split")
+    if found.adapter is not None:
+        warnings.append(f"adapter {found.adapter} is merged into these weights, and stays so")
     data = {"path": str(out_dir), **asdict(found)}
     return Report(command="unsplit", data=data, text=draw, warnings=tuple(warnings))

@@ -15,6 +15,9 @@ from neuronc.families.transformers_source import (
     read_family_source,
 )
 
+_MAX_HEADS = 65536
+"""More would be laid out over the ranks for hours; no model has a hundredth."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
@@ -182,7 +185,10 @@ class _Fields:
         return own or self.optional_size("max_position_embeddings")
 
     def heads(self) -> tuple[int, int]:
-        heads, kv_name = self.size("num_attention_heads"), "num_key_value_heads"
+        name, kv_name = "num_attention_heads", "num_key_value_heads"
+        heads = self.size(name)
+        if heads > _MAX_HEADS:
+            raise self._unexpected(name, heads, f"at most {_MAX_HEADS}")
         kv_heads = self.size(kv_name, default=heads)
         if heads % kv_heads:
             expected = f"a divisor of num_attention_heads={heads}"

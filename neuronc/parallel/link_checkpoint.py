@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from neuronc.checkpoint.checkpoint import Checkpoint
-from neuronc.checkpoint.safetensors_reader import StoredTensor, read_safetensors_header
+from neuronc.checkpoint.folder import has_weights, open_weights
+from neuronc.checkpoint.safetensors_reader import SafetensorsReader, StoredTensor
 from neuronc.dtypes import Dtype
 from neuronc.errors import InputError, UsageError
 from neuronc.parallel.linked_slices import LinkedWeights, link_weights
@@ -35,15 +36,14 @@ def link_checkpoint(
     return link_weights(rules, parts)
 
 
-def _stored_tensors(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
-    files = sorted(checkpoint.path.glob("model*.safetensors")) if checkpoint.path.is_dir() else []
-    if not files:
+def _stored_tensors(checkpoint: Checkpoint) -> Mapping[str, StoredTensor]:
+    """Where the tensors lie that opening the checkpoint found, and no others of its folder."""
+    path = checkpoint.path
+    reader = open_weights(path)[1] if path.is_dir() and has_weights(path) else None
+    if not isinstance(reader, SafetensorsReader):
         message = f"{checkpoint.source} has no safetensors files that could be linked"
         raise InputError(message, hint="leave out --link")
-    found: dict[str, StoredTensor] = {}
-    for path in files:
-        found.update(read_safetensors_header(path))
-    return found
+    return reader.stored
 
 
 def _checked(stored: Mapping[str, StoredTensor], name: str, element: Dtype) -> StoredTensor:

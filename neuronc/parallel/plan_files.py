@@ -1,7 +1,7 @@
 """Which tensors go into which file of a rank."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from neuronc.checkpoint.direct_file import BLOCK_BYTES, DIRECT_BYTES
 from neuronc.checkpoint.files_writer import PlannedFile
@@ -26,17 +26,15 @@ def plan_files(
     Raises:
         PlanError: a tensor alone is larger than ``max_file_bytes``.
     """
+    infos = [
+        TensorInfo(name=t.rule.name, shape=t.rule.rank_shape, dtype=DTYPES[t.dtype]) for t in stored
+    ]
+    _check_largest(infos, max_file_bytes)
     groups: list[list[TensorInfo]] = [[]]
     whole_room = _room(max_file_bytes)
     room = whole_room
-    for tensor in stored:
-        name, shape = tensor.rule.name, tensor.rule.rank_shape
-        info = TensorInfo(name=name, shape=shape, dtype=DTYPES[tensor.dtype])
+    for info in infos:
         size_bytes = info.size_bytes + _HEADER_BYTES
-        if size_bytes > whole_room:
-            least = size_bytes if size_bytes < DIRECT_BYTES else size_bytes + BLOCK_BYTES
-            message = f"{name!r} takes {least} bytes; --max-file-size is {max_file_bytes}"
-            raise PlanError(message, hint=f"pass --max-file-size {least} or more")
         if size_bytes > room and groups[-1]:
             groups.append([])
             room = whole_room
@@ -49,6 +47,17 @@ def plan_files(
         )
         for rank in range(tp)
     )
+
+
+def _check_largest(infos: Sequence[TensorInfo], max_file_bytes: int | None) -> None:
+    largest = max(infos, key=lambda info: info.size_bytes, default=None)
+    if largest is None or max_file_bytes is None:
+        return
+    needed = largest.size_bytes + _HEADER_BYTES
+    needed += BLOCK_BYTES if needed + BLOCK_BYTES >= DIRECT_BYTES else 0
+    if needed > max_file_bytes:
+        message = f"{largest.name!r} takes {needed} bytes; --max-file-size is {max_file_bytes}"
+        raise PlanError(message, hint=f"pass --max-file-size {needed} or more")
 
 
 def _room(max_file_bytes: int | None) -> int:

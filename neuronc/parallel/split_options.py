@@ -38,6 +38,9 @@ class SplitOptions:
                 f"layout {self.layout} has no form for --quantize {quantize}: it has no scales"
             )
             raise UsageError(message, hint="leave out --quantize, or use --layout neuronc")
+        if self.link and self.max_file_bytes is not None:
+            message = "--max-file-size and --link, which writes no weight files"
+            raise UsageError(message, hint="leave out one of them")
         for option, value in (("--link", self.link), ("--max-file-size", self.max_file_bytes)):
             if value and self.layout != "neuronc":
                 message = f"{option} and layout {self.layout}, whose readers know whole files only"

@@ -19,7 +19,7 @@ from neuronc.checkpoint.folder import SAFETENSORS
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.paths import disk_full, free_bytes, writing
 from neuronc.checkpoint.tensor_info import TensorInfo
-from neuronc.dtypes import DTYPES, Dtype
+from neuronc.dtypes import DTYPES, Dtype, holds
 from neuronc.errors import InputError
 from neuronc.parallel.layouts.open_any import open_split
 from neuronc.parallel.split_manifest import SplitTensor, check_files
@@ -49,6 +49,7 @@ class Unsplit:
         narrowed: Tensors that the split holds in a narrower dtype than the checkpoint had: their
             values are the split's.
         left_out: Tensors of the checkpoint that the split did not take.
+        adapter: Name of the LoRA adapter that is merged into them, if there is one.
     """
 
     files: tuple[str, ...]
@@ -56,6 +57,7 @@ class Unsplit:
     size_bytes: int
     narrowed: tuple[str, ...]
     left_out: tuple[str, ...]
+    adapter: str | None
 
 
 def unsplit_folder(
@@ -111,6 +113,7 @@ def unsplit_folder(
         size_bytes=sum(file.size_bytes for file in written),
         narrowed=tuple(o.name for o in origins if infos[o.name].dtype != o.dtype),
         left_out=split.left_out,
+        adapter=split.adapter.name if split.adapter else None,
     )
 
 
@@ -128,8 +131,7 @@ def _check_names(folder: Path, names: list[str]) -> None:
 
 def _stored_as(origin: TensorInfo, split_dtype: Dtype) -> TensorInfo:
     """What is written for ``origin``: its own dtype where the split's holds all of its values."""
-    holds = split_dtype.size_bytes > origin.dtype.size_bytes or split_dtype == origin.dtype
-    dtype = origin.dtype if holds else split_dtype
+    dtype = origin.dtype if holds(split_dtype, origin.dtype) else split_dtype
     return TensorInfo(name=origin.name, shape=origin.shape, dtype=dtype)
 
 

@@ -27,6 +27,17 @@ def test_split_reports_the_adapter_that_it_merged(
     assert not (tmp_path / "x").exists()
 
 
+def test_unsplit_says_that_an_adapter_stays_merged(
+    tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    adapter, out = str(write_adapter(tmp_path / "chat")), str(tmp_path / "split")
+    run_ok(capfd, "split", str(tiny_checkpoint), "--adapter", adapter, "-o", out)
+    assert main(["unsplit", out, "-o", str(tmp_path / "back"), "--json", "--quiet"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["data"]["adapter"] == "chat"
+    assert any("adapter chat is merged" in warning for warning in document["warnings"])
+
+
 def test_split_of_safetensors_imports_no_framework(tiny_checkpoint: Path, tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -97,3 +97,14 @@ def test_unsplit_refuses_what_is_no_split(
     told = run(capfd, "unsplit", str(tiny_checkpoint), "-o", str(tmp_path / "out"), code=3)
     assert "is not a split folder" in told["error"]["message"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_unsplit_keeps_the_folder_that_the_split_is_in(
+    tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, inner = tmp_path / "out", str(tmp_path / "out" / "weights")
+    run(capfd, "split", str(tiny_checkpoint), "-o", str(out))
+    run(capfd, "split", str(tiny_checkpoint), "-o", inner)
+    told = run(capfd, "unsplit", inner, "-o", str(out), "--overwrite", code=2)
+    assert f"holds the split folder {inner}" in told["error"]["message"]
+    assert (out / "weights" / "rank-0.safetensors").is_file()

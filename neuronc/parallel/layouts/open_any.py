@@ -8,7 +8,7 @@ from neuronc.checkpoint.checkpoint import Checkpoint, open_at
 from neuronc.checkpoint.folder import find_companions, has_weights, read_config
 from neuronc.checkpoint.source import resolve_source
 from neuronc.checkpoint.tensor_info import TensorInfo
-from neuronc.dtypes import DTYPES
+from neuronc.dtypes import DTYPES, holds
 from neuronc.errors import InputError
 from neuronc.parallel.layouts.digested_reader import DigestedRangeReader, DigestedReader
 from neuronc.parallel.layouts.names import LAYOUTS, Layout
@@ -30,12 +30,12 @@ def open_any_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     """
     path = resolve_source(source, revision=revision)
     if path.is_dir() and not has_weights(path) and is_nxdi_folder(path):
-        return open_nxdi(path, source=source)
+        return _with_origins(open_nxdi(path, source=source), "nxdi")
     if path.is_dir() and not has_weights(path) and read_layout(path) == "neuronc":
         return _compared(*_open_ranks(path, source))
     checkpoint = open_at(path, source=source)
     if path.is_dir() and read_layout(path) == "transformers-neuronx":
-        return replace(checkpoint, reader=_digested(checkpoint, path))
+        return _with_origins(_digested(checkpoint, path), "transformers-neuronx")
     return checkpoint
 
 
@@ -49,7 +49,7 @@ def open_split(folder: Path) -> tuple[Checkpoint, SplitManifest]:
     layout: Layout = next((known for known in LAYOUTS if known == found), "neuronc")
     if layout != "neuronc":
         split = read_split_manifest(folder, layout=layout)
-        return replace(open_any_checkpoint(str(folder)), origins=_origins(split)), split
+        return open_any_checkpoint(str(folder)), split
     return _open_ranks(folder, str(folder))
 
 
@@ -89,11 +89,27 @@ def _compared(checkpoint: Checkpoint, split: SplitManifest) -> Checkpoint:
     return replace(checkpoint, reader=compared)
 
 
+def _with_origins(checkpoint: Checkpoint, layout: Layout) -> Checkpoint:
+    if read_layout(checkpoint.path) != layout:
+        return checkpoint  # another tool wrote it
+    split = read_split_manifest(checkpoint.path, layout=layout)
+    return replace(checkpoint, origins=_origins(split))
+
+
 def _origins(split: SplitManifest) -> dict[str, tuple[TensorInfo, ...]]:
-    return {name: tensor.origins for name, tensor in split.tensors.items()}
+    """What each parameter was made of, with the dtype that it has been rounded to since."""
+    dtype = DTYPES[split.dtype]
+    return {
+        name: tuple(
+            origin if holds(dtype, origin.dtype) else replace(origin, dtype=dtype)
+            for origin in tensor.origins
+        )
+        for name, tensor in split.tensors.items()
+    }
 
 
-def _digested(checkpoint: Checkpoint, folder: Path) -> DigestedReader:
+def _digested(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     split = read_split_manifest(folder, layout="transformers-neuronx")
     digests = {name: tensor.digest for name, tensor in split.tensors.items()}
-    return DigestedReader(folder=folder, reader=checkpoint.reader, digests=digests)
+    reader = DigestedReader(folder=folder, reader=checkpoint.reader, digests=digests)
+    return replace(checkpoint, reader=reader)

@@ -177,6 +177,19 @@ def test_a_tensor_of_the_wrong_size_is_refused_by_name(write_gguf: Callable[...,
         open_checkpoint(str(path))
 
 
+def test_tensors_that_overlap_are_refused_by_name(write_gguf: Callable[..., Path]) -> None:
+    path = write_gguf()
+    data = bytearray(path.read_bytes())
+    name = b"blk.1.attn_k.weight"
+    offset = data.index(name) + len(name) + struct.calcsize("<IQQI")
+    data[offset : offset + 8] = struct.pack("<Q", 0)
+    path.write_bytes(data)
+    with pytest.raises(
+        InputError, match=r"'(blk\.1\.attn_k|token_embd)\.weight' at byte .* within"
+    ):
+        open_checkpoint(str(path))
+
+
 def test_a_file_cut_at_any_place_is_refused_by_name(write_gguf: Callable[..., Path]) -> None:
     path = write_gguf()
     whole = path.read_bytes()

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,15 @@ class _Bomb:
 
     def __reduce__(self) -> Any:
         return (Path.touch, (self.trace,))
+
+
+@pytest.mark.parametrize("function", [os.system, "".join, slice])
+def test_a_refused_pickle_is_told_by_what_it_holds(folder: Path, function: object) -> None:
+    _save(folder, {"w": function})
+    with pytest.raises(InputError, match=r"(?i)of plain tensors: unsupported \w+") as caught:
+        open_checkpoint(str(folder))
+    assert "weights_only" not in caught.value.message, "no advice to unpickle it after all"
+    assert "Please" not in caught.value.message
 
 
 def test_a_malicious_pickle_is_refused_and_runs_nothing(folder: Path) -> None:

@@ -113,6 +113,10 @@ def test_fields_left_out_or_null_mean_what_transformers_makes_of_them(raw: dict[
             "expected num_hidden_layers to be a positive int, found True",
         ),
         ({"num_attention_heads": None}, "expected num_attention_heads to be a positive int"),
+        (  # laying them out would take for ever
+            {"num_attention_heads": 10**12, "num_key_value_heads": 10**12},
+            "expected num_attention_heads to be at most 65536, found 1000000000000",
+        ),
         ({"head_dim": 8.0}, "expected head_dim to be a positive int, found 8.0"),
         ({"max_position_embeddings": "long"}, "expected max_position_embeddings"),
         ({"eos_token_id": "</s>"}, "expected eos_token_id to be an int or a list of ints"),

@@ -62,6 +62,22 @@ def test_rows_of_several_tensors_come_one_after_the_other(tiny_llama: Path, tmp_
     assert np.array_equal(rank.read_rows(names), np.concatenate([rank.read(n) for n in names]))
 
 
+def test_files_that_the_checkpoint_is_not_made_of_are_passed_over(tmp_path: Path) -> None:
+    source = make_checkpoint(tmp_path / "in", shards=3, tokenizer=False)
+    stray = make_checkpoint(tmp_path / "stray", seed=1, tokenizer=False)
+    (stray / "model.safetensors").rename(source / "model_old.safetensors")
+    assert_same_ranks(source, tmp_path, 2)
+
+
+def test_parts_may_have_any_names(tmp_path: Path) -> None:
+    source = make_checkpoint(tmp_path / "in", shards=3, tokenizer=False)
+    index = source / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace("model-0", "weights-0"))
+    for path in source.glob("model-0*"):
+        path.rename(source / path.name.replace("model", "weights"))
+    assert_same_ranks(source, tmp_path, 2)
+
+
 def test_a_checkpoint_that_changed_is_refused(changed: Callable[..., Path], tmp_path: Path) -> None:
     source = changed()
     split(source, tmp_path / "linked", tp=2, link=True)

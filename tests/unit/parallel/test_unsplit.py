@@ -16,6 +16,7 @@ from neuronc.errors import InputError
 from neuronc.families.model_config import read_model_config
 from neuronc.parallel import split_memory
 from neuronc.parallel.layouts.names import LAYOUTS, Layout
+from neuronc.parallel.layouts.open_any import open_any_checkpoint
 from neuronc.parallel.shards import is_in_order
 from neuronc.parallel.split_manifest import read_split_manifest
 from neuronc.parallel.split_options import SplitOptions
@@ -167,6 +168,42 @@ def test_a_large_checkpoint_comes_back_in_parts_with_an_index(
     reader = open_checkpoint(str(tmp_path / "parts")).reader
     for name, array in tensors_of(tiny_llama).items():
         assert reader.read(name).tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_split_of_a_split_comes_back_under_the_checkpoints_own_names(
+    tmp_path: Path, layout: Layout
+) -> None:
+    source = tmp_path / "in"
+    random_model("mixtral").save_pretrained(source)
+    (tmp_path / "split").mkdir()
+    options = SplitOptions(layout=layout)
+    checkpoint = open_checkpoint(str(source))
+    split_checkpoint(checkpoint, tmp_path / "split", tp=1, dtype="auto", options=options)
+
+    split_again(tmp_path, tp=2)
+
+    assert_same_bits(tensors_of(tmp_path / "again"), tensors_of(source))
+
+
+def split_again(place: Path, *, tp: int, dtype: str = "auto") -> Unsplit:
+    """Split ``place / "split"`` once more, and put that together in ``place / "again"``."""
+    for name in ("second", "again"):
+        (place / name).mkdir()
+    checkpoint = open_any_checkpoint(str(place / "split"))
+    split_checkpoint(checkpoint, place / "second", tp=tp, dtype=dtype)
+    return unsplit_folder(place / "second", place / "again")
+
+
+def test_what_an_earlier_split_rounded_does_not_pass_for_the_original(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    there_and_back(tiny_llama, tmp_path, tp=2, dtype="bf16")
+
+    split_again(tmp_path, tp=1, dtype="f32")
+
+    kinds = {array.dtype for array in tensors_of(tmp_path / "again").values()}
+    assert kinds == {numpy_dtype(DTYPES["bf16"])}
 
 
 def test_what_was_rounded_is_told(tiny_llama: Path, tmp_path: Path) -> None:
