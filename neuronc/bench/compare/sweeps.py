@@ -91,7 +91,8 @@ def _axis(sweep: Json) -> Axis:
 
 def _wanted(points: Mapping[float, Json]) -> float | None:
     found = [(runs.get("slo") or {}).get("wanted_attainment") for runs in points.values()]
-    return None if None in found else max(found)
+    told = [float(wanted) for wanted in found if wanted is not None]
+    return max(told) if len(told) == len(found) else None
 
 
 def _point(at: float, run: Json) -> tuple[Point, bool]:

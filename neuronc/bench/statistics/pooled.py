@@ -157,4 +157,4 @@ def _interval(
 
 
 def _cube_root(n: int) -> int:
-    return max(1, math.ceil(round(n ** (1 / 3), 9)))
+    return max(1, math.ceil(round(math.cbrt(n), 9)))
