@@ -36,7 +36,7 @@ sweep: .venv/test.done  ## every causal LM of transformers on a tiny clone (an h
 bench: .venv/test.done  ## the ratios of the README's performance table
 	$(BIN)/python -m tests.benchmarks.against_transformers
 
-bench-peers: .venv/test.done  ## neuronc beside other engines on this CPU (installs them, half an hour)
+bench-peers: .venv/test.done  ## neuronc beside other engines on this CPU (installs and builds them, an hour)
 	$(BIN)/python -m tests.benchmarks.peers $(PEERS)
 
 clean:  ## remove the environment and what the demo made
