@@ -12,6 +12,8 @@ MIN_SAMPLES_FOR_P99 = (
     299  # below, no sample is above the p99 with 95 % certainty: ln 0.05 / ln 0.99
 )
 LOW_OCCUPANCY = 0.9
+LATE = 0.01
+"""Of the time to the first token, which the generator may be late without a word."""
 
 
 def find_caveats(measured: Measured, *, batch_size: int, verified: bool) -> tuple[str, ...]:
@@ -36,6 +38,7 @@ def _of_runs(found: RunSet, batch_size: int) -> Iterator[str]:
     yield from _odd_repeats(found)
     yield from _idle_slots(found, batch_size)
     yield from _failed(found)
+    yield from _late(found)
     if all(request.new_tokens == 1 for request in found.mode.requests):
         yield "one new token has no successor, so tpot_ms and itl_ms are null; try --new-tokens 2"
 
@@ -81,6 +84,17 @@ def _idle_slots(found: RunSet, batch_size: int) -> Iterator[str]:
         yield (
             f"throughput: on average {busy * batch_size:.1f} of {batch_size} slots were busy in"
             f" decode, so it is not what the artifact can give; try --requests {8 * batch_size}"
+        )
+
+
+def _late(found: RunSet) -> Iterator[str]:
+    """A generator that is late by itself measures itself."""
+    late, ttft = found.mean("late_own_ms.p95"), found.mean("ttft_ms.p50")
+    if late is not None and ttft is not None and late > LATE * ttft:
+        yield (
+            f"{_name(found)}: requests were sent up to {late:.2g} ms (p95) after they were due and"
+            f" no program ran, more than {LATE:.0%} of the first token's {ttft:.3g} ms; try a"
+            " machine with less other work, or --concurrency"
         )
 
 

@@ -7,7 +7,7 @@ None or has no samples; it is never 0. Requests that failed have no latency; the
 """
 
 import inspect
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
@@ -61,6 +61,25 @@ def queue_ms(timeline: Timeline) -> tuple[float, ...]:
     """Start of the request's first program - t_sched: the wait for a slot and for its turn."""
     started = first_step_ns(timeline)
     return tuple(_ms(r.sched_ns, started[r.request_id]) for r in timeline.done)
+
+
+def late_ms(request: RequestRecord) -> float | None:
+    """t_send - t_sched, of an open loop: requests are sent between programs, so one that runs counts."""
+    if not request.is_done or request.send_ns is None:
+        return None
+    return _ms(request.sched_ns, request.send_ns)
+
+
+def late_own_ms(timeline: Timeline) -> tuple[float, ...]:
+    """t_send - the later of t_sched and the end of the program that ran then: the generator's own."""
+    starts = [step.start_ns for step in timeline.steps]
+    found = []
+    for request in timeline.done:
+        at = bisect_right(starts, request.sched_ns) - 1
+        free_ns = timeline.steps[at].end_ns if at >= 0 else request.sched_ns
+        sent_ns = request.sched_ns if request.send_ns is None else request.send_ns
+        found.append(_ms(min(sent_ns, max(request.sched_ns, free_ns)), sent_ns))
+    return tuple(found)
 
 
 def prefill_ms(timeline: Timeline) -> tuple[float, ...]:
@@ -210,6 +229,7 @@ _OF_REQUEST: Mapping[str, Callable[[RequestRecord], float | tuple[float, ...] | 
     "itl_ms": itl_ms,
     "e2e_ms": e2e_ms,
     "norm_ms": norm_ms,
+    "late_ms": late_ms,
 }
 Samples = Callable[[Timeline], tuple[float, ...]]
 Scalar = Callable[[Timeline], float | None]
@@ -223,6 +243,8 @@ SAMPLES: Mapping[str, Samples] = {
     "itl_ms": _all_itl_ms,
     "e2e_ms": _each(e2e_ms),
     "norm_ms": _each(norm_ms),
+    "late_ms": _each(late_ms),
+    "late_own_ms": late_own_ms,
 }
 """Metrics with many values a run, which percentiles are taken of."""
 
@@ -247,6 +269,7 @@ def _formula(function: Callable[..., object]) -> str:
 
 _DEFINED: Sequence[Callable[..., object]] = (
     *(ttft_ms, ttft_send_ms, queue_ms, prefill_ms, tpot_ms, itl_ms, e2e_ms, norm_ms),
+    *(late_ms, late_own_ms),
     *SCALARS.values(),
     *(host_gap_ms, stalled_itl_ms, step_ms),
 )

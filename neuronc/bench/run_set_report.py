@@ -17,7 +17,11 @@ from neuronc.bench.statistics.estimate import estimate
 from neuronc.bench.statistics.pooled import describe_requests, describe_steps
 from neuronc.bench.step_classes import occupancy_by_class, slowest_steps, times_by_class
 
-_LIMITS = ("bytes", "flops", "needed_bytes", "needed_flops", "intensity", "mbu", "mfu", "floor_ms")
+_LIMITS = (
+    *("bytes", "flops", "needed_bytes", "needed_flops", "intensity"),
+    *("mbu", "mfu", "floor_ms", "over_floor"),
+)
+_LIMITS_OF_CLASS = ("mbu", "mfu", "floor_ms", "over_floor")
 
 
 def run_set_dict(found: RunSet, wanted: Slo | None, roofline: Roofline | None) -> dict[str, Any]:
@@ -82,8 +86,7 @@ def _steps(found: RunSet, roofline: Roofline | None) -> dict[str, Any]:
             "ms": _dict(describe_steps([run.get(name, ()) for run in by_run])),
             "share": sum(values) / total_ms if total_ms else None,
             "jitter": _jitter(values),
-            "mbu": limits[name].mbu if name in limits else None,
-            "mfu": limits[name].mfu if name in limits else None,
+            **{key: getattr(limits.get(name), key, None) for key in _LIMITS_OF_CLASS},
             "occupancy": used.get(name),
         }
         for name, values in times.items()

@@ -15,6 +15,9 @@ from neuronc.bench.statistics.steady import Steady, find_steady, tokens_inside
 from neuronc.bench.step_classes import summary_by_class
 from neuronc.bench.timeline import Timeline
 
+USER_RATES = {"user_tokens_per_s": "p50", "user_tokens_per_s_p95": "p95"}
+"""What a user reads, tokens per second, and the percentile of tpot that it is 1 over."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSummary:
@@ -77,6 +80,9 @@ def summarize_run(timeline: Timeline, wanted: Slo | None = None) -> RunSummary:
         found |= stats_of(name, samples(timeline), failures=failures)
     for name, scalar in metrics.SCALARS.items():
         found[name] = scalar(timeline)
+    for name, stat in USER_RATES.items():
+        tpot_ms = found[f"tpot_ms.{stat}"]
+        found[name] = 1000 / tpot_ms if tpot_ms else None
     found["kept_up"] = kept_up([timeline])
     steady = find_steady(_in_slots(timeline))
     found["output_tokens_per_s_steady"] = _rate_in(timeline, steady)

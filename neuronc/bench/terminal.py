@@ -1,7 +1,17 @@
 """The document for people at a terminal: what was measured, the numbers, how sure they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from neuronc.bench.terminal_tables import (
+    WIDE,
+    cells_table,
+    classes_tables,
+    number,
+    share,
+    table_of,
+    with_interval,
+)
 
 Document = Mapping[str, Any]
 
@@ -13,8 +23,6 @@ _LATENCIES = {
     "e2e_ms": "end to end",
 }
 _PERCENTILES = ("p50", "p90", "p95", "p99")
-_WIDE = 100
-"""Columns of a terminal that shows every percentile, with room between; fewer show p95 nowhere."""
 
 
 def render(document: Document, console: Any) -> None:
@@ -31,15 +39,16 @@ def render(document: Document, console: Any) -> None:
     if document["status"] == "noisy":
         console.print("noisy machine: see the warnings below", style="bold yellow")
     modes = document["modes"]
-    wide = console.width >= _WIDE
+    wide = console.width >= WIDE
     tables = [
-        *(_steps_table(modes[name]["cells"], wide=wide) for name in ("steps",) if name in modes),
+        *(cells_table(modes[name]["cells"], console.width) for name in ("steps",) if name in modes),
         *(
             _runs_table(name, modes[name], wide=wide)
             for name in ("latency", "throughput", "serve")
             if name in modes
         ),
         *(_sweep_table(modes[name], wide=wide) for name in ("sweep",) if name in modes),
+        *classes_tables(document, console.width),
         _facts(document),
     ]
     for table in tables:
@@ -48,84 +57,62 @@ def render(document: Document, console: Any) -> None:
         console.print(table)
 
 
-def _table(title: str, columns: Sequence[str], *, wide: bool) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    if not wide:  # one blank between columns, so that 80 hold all digits
-        table.padding, table.show_edge = (0, 0), False
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
-    return table
-
-
-def _steps_table(cells: Sequence[Mapping[str, Any]], *, wide: bool) -> Any:
-    columns = ("ms", "slots", "p50", "95 % interval", "p99", "max", "n", "tok/s", "MBU", "MFU")
-    table = _table("programs alone", columns, wide=wide)
-    for cell in cells:
-        found = cell["ms"]["percentiles"]
-        table.add_row(
-            cell["class"],
-            str(cell["active_slots"]),
-            *_with_interval(found["p50"]),
-            number(found["p99"]["value"]),
-            number(cell["ms"]["max"]),
-            str(cell["n"]),
-            number(cell["tokens_per_s"]),
-            share(cell["mbu"]),
-            share(cell["mfu"]),
-        )
-    return table
-
-
 def _runs_table(name: str, runs: Mapping[str, Any], *, wide: bool) -> Any:
     percentiles = [p for p in _PERCENTILES if wide or p != "p95"]
     columns = ("ms", "mean", "95 % interval", *percentiles, "max", "n")
-    table = _table(_title(name, runs), columns, wide=wide)
+    table = table_of(_title(name, runs), columns, wide=wide)
     estimates = runs["estimates"]
-    for metric, label in _LATENCIES.items():
-        pooled = runs["pooled"][metric]
-        if pooled is None:
+    for label, found, mean in _rows(runs):
+        if found is None:
             table.add_row(label, "-", "-", *("-" for _ in percentiles), "-", "0")
             continue
-        cuts = (number(pooled["percentiles"][p]["value"]) for p in percentiles)
-        mean = _with_interval(estimates[f"{metric}.mean"])
-        table.add_row(label, *mean, *cuts, number(pooled["max"]), str(pooled["n"]))
-    for label, found in (
-        ("  gaps with a prefill", runs["stalls"]["itl_ms"]),
-        ("between programs", runs["host_gap_ms"]),
-    ):
-        if found is not None:
-            cuts = (number(found["percentiles"][p]["value"]) for p in percentiles)
-            table.add_row(
-                label, number(found["mean"]), "-", *cuts, number(found["max"]), str(found["n"])
-            )
+        cuts = (number(found["percentiles"][p]["value"]) for p in percentiles)
+        shown = (number(found["mean"]), "-") if mean is None else with_interval(mean)
+        table.add_row(label, *shown, *cuts, number(found["max"]), str(found["n"]))
     table.add_section()
     for metric, label in (
         ("output_tokens_per_s", "output tokens/s"),
         ("output_tokens_per_s_steady", "  in the steady window"),
+        ("user_tokens_per_s", "tokens/s for one user"),
+        ("user_tokens_per_s_p95", "  95 % get at least"),
         ("requests_per_s", "requests/s"),
         ("goodput_requests_per_s", "good requests/s"),
     ):
         if metric in estimates and estimates[metric]["value"] is not None:
-            table.add_row(label, *_with_interval(estimates[metric]))
+            table.add_row(label, *with_interval(estimates[metric]))
     for metric, label in (("occupancy", "slots in use"), ("pad_waste", "padding in prefill")):
         table.add_row(label, share(estimates[metric]["value"]))
     return table
 
 
+def _rows(runs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Label, distribution, and the mean over repeats where there is one; None: nothing to show."""
+    pooled, stalled, gaps = runs["pooled"], runs["stalls"]["itl_ms"], runs["host_gap_ms"]
+    for metric, label in _LATENCIES.items():
+        yield label, pooled[metric], runs["estimates"][f"{metric}.mean"]
+        if metric == "itl_ms" and stalled is not None:
+            yield "  gaps with a prefill", stalled, None
+        is_open = runs["rate"] is not None or runs["arrival"] == "trace"
+        if metric == "queue_ms" and is_open and pooled.get("late_ms") is not None:
+            yield "  sent late", pooled["late_ms"], runs["estimates"]["late_ms.mean"]
+    if gaps is not None:
+        yield "between programs", gaps, None
+
+
 def _title(name: str, runs: Mapping[str, Any]) -> str:
     requests = runs["repeats"][0]["num_requests"]
     how = {"closed": f"{runs['concurrency']} at a time", "at once": "all at once"}.get(
-        runs["arrival"], f"{runs['arrival']} arrivals, {runs['rate']} a second"
+        runs["arrival"],
+        f"{runs['arrival']} arrivals"
+        + ("" if runs["rate"] is None else f", {runs['rate']:g} a second"),
     )
-    return f"{name}: {requests} requests, {how}; {len(runs['repeats'])} repeats"
+    repeats = len(runs["repeats"])
+    return f"{name}: {requests} requests, {how}; {repeats} repeat{'s' * (repeats > 1)}"
 
 
 def _sweep_table(sweep: Mapping[str, Any], *, wide: bool) -> Any:
     columns = (sweep["by"], "tok/s", "req/s", "TTFT p50", "p99", "TPOT p50", "p99", "SLO met")
-    table = _table(f"sweep by {sweep['by']}", columns, wide=wide)
+    table = table_of(f"sweep by {sweep['by']}", columns, wide=wide)
     marks = {"knee": sweep["knee"], "best": sweep["best"]}
     for point in sweep["points"]:
         runs, at = point["runs"], point["at"]
@@ -186,24 +173,3 @@ def _checked(found: Mapping[str, Any]) -> str:
         checked = f"{found['requests_checked']:,} of {found['requests']:,} timed requests"
         told.append(f"{checked} checked whole against answers made alone or the record")
     return "; ".join([*told, f"{compared:,} tokens compared with the original model's"])
-
-
-def _with_interval(found: Mapping[str, Any]) -> tuple[str, str]:
-    if found["value"] is None:
-        return "-", "-"
-    low, high = found["low"], found["high"]
-    known = low is not None and high is not None
-    return number(found["value"]), f"{number(low)} to {number(high)}" if known else "-"
-
-
-def number(value: float | None) -> str:
-    """Three digits or more in at most six characters up to 999999; ``-`` where undefined."""
-    if value is None:
-        return "-"
-    size = abs(value)
-    return f"{value:.{3 if size < 1 else 2 if size < 100 else 1 if size < 1000 else 0}f}"
-
-
-def share(value: float | None) -> str:
-    """A share in percent."""
-    return "-" if value is None else f"{100 * value:.0f} %"

@@ -234,6 +234,7 @@ def _cell(
     spread = distribution([ms * slow_down * n for n in noise])
     mean_s = spread["mean"] / 1000
     moved, flops = 5.4e8 + 4e4 * bucket * active, 2.7e8 * tokens + 2e4 * tokens * context
+    floor_ms = 1000 * max(moved / 4.4e10, flops / 1.4e12)
     return {
         "class": f"{phase}/{bucket}",
         "phase": phase,
@@ -251,7 +252,8 @@ def _cell(
         "intensity": flops * (4 / active if phase == "decode" else 1) / moved,
         "mbu": moved / mean_s / 4.4e10,
         "mfu": flops / mean_s / 1.4e12,
-        "floor_ms": 1000 * max(moved / 4.4e10, flops / 1.4e12),
+        "floor_ms": floor_ms,
+        "over_floor": spread["percentiles"]["p50"]["value"] / floor_ms,
     }
 
 

@@ -8,7 +8,17 @@ REASON = "nothing was measured"
 NULLABLE = {
     *("value", "low", "high", "relative_half_width", "mean", "sd", "min", "max"),
     *("tokens_per_s", "bytes", "flops", "needed_bytes", "needed_flops", "intensity"),
-    *("mbu", "mfu", "floor_ms", "p99_9_over_p50", "cv", "occupancy", "fluidity", "attainment"),
+    *(
+        "mbu",
+        "mfu",
+        "floor_ms",
+        "over_floor",
+        "p99_9_over_p50",
+        "cv",
+        "occupancy",
+        "fluidity",
+        "attainment",
+    ),
     *("major_faults", "minor_faults", "involuntary_switches", "gc_ms", "share_of_itl_time"),
     *("host_gap_ms", "steady", "duration_s", "knee", "best", "source"),
 }

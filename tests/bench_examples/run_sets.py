@@ -104,6 +104,8 @@ def _step_classes(timelines: list[Json]) -> Json:
             | {"cv": cv},
             "mbu": 0.81 if name.startswith("decode") else 0.22,
             "mfu": 0.06 if name.startswith("decode") else 0.58,
+            "floor_ms": 0.8 * points["p50"]["value"],
+            "over_floor": 1.25,
             "occupancy": occupancy(steps, timelines[0]["batch_size"]),
         }
     return made

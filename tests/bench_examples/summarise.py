@@ -10,7 +10,10 @@ from tests.bench_examples.simulate import NS_PER_MS, Json, gaps_ms
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-NAMES = ("ttft_ms", "ttft_send_ms", "queue_ms", "tpot_ms", "itl_ms", "e2e_ms", "norm_ms")
+NAMES = (
+    *("ttft_ms", "ttft_send_ms", "queue_ms", "tpot_ms", "itl_ms", "e2e_ms", "norm_ms"),
+    "late_ms",
+)
 
 
 def distribution(samples: Sequence[float]) -> Json:
@@ -70,6 +73,7 @@ def samples_of(timeline: Json) -> dict[str, list[float]]:
         samples["ttft_send_ms"].append((times[0] - request["send_ns"]) / NS_PER_MS)
         samples["queue_ms"].append((request["admit_ns"] - request["sched_ns"]) / NS_PER_MS)
         samples["e2e_ms"].append(e2e_ms)
+        samples["late_ms"].append((request["send_ns"] - request["sched_ns"]) / NS_PER_MS)
         samples["norm_ms"].append(e2e_ms / len(times))
         samples["itl_ms"] += gaps_ms(request)
         if len(times) > 1:
@@ -92,7 +96,11 @@ def run_metrics(timeline: Json, good: int | None) -> dict[str, float | None]:
         for stat in ("mean", *PERCENTILES, "min", "max"):
             metrics[f"{name}.{stat}"] = (values | quantiles).get(stat)
     sent = len(timeline["requests"])
+    for name, stat in (("user_tokens_per_s", "p50"), ("user_tokens_per_s_p95", "p95")):
+        tpot_ms = metrics[f"tpot_ms.{stat}"]
+        metrics[name] = 1000 / tpot_ms if tpot_ms else None
     return metrics | {
+        "kept_up": 1.0,
         "output_tokens_per_s": tokens / duration_s,
         "total_tokens_per_s": (tokens + prompts) / duration_s,
         "requests_per_s": len(done) / duration_s,

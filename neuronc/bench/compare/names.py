@@ -12,7 +12,7 @@ BEST, KNEE = "best_load", "knee_load"
 OF_SWEEP = (BEST, KNEE)
 """Of a sweep as a whole: requests a second, or in flight."""
 
-TIMES = ("ttft_ms", "ttft_send_ms", "queue_ms", "tpot_ms", "itl_ms", "e2e_ms", "norm_ms")
+TIMES = ("ttft_ms", "ttft_send_ms", "queue_ms", "tpot_ms", "itl_ms", "e2e_ms", "norm_ms", "late_ms")
 STATS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "min", "max")
 HIGHER_IS_BETTER = (
     "output_tokens_per_s",
@@ -25,6 +25,8 @@ HIGHER_IS_BETTER = (
     "useful",
     "fluidity",
     "kept_up",
+    "user_tokens_per_s",
+    "user_tokens_per_s_p95",
     *OF_SWEEP,
 )
 LOWER_IS_BETTER = ("pad_waste", "duration_s")
@@ -37,6 +39,7 @@ _ALIASES = {
     "requests": "requests_per_s",
     "goodput": "goodput_requests_per_s",
     "duration": "duration_s",
+    "user_tps": "user_tokens_per_s",
     "best": BEST,
     "knee": KNEE,
 }

@@ -50,8 +50,8 @@ def _step_rows(document: Document) -> Iterator[dict[str, Any]]:
         place = {"mode": "steps", "at": at, "n": cell["n"]}
         for name, point in cell["ms"]["percentiles"].items():
             yield {**place, "metric": f"step_ms.{name}", **point, "confidence": CELL_CONFIDENCE}
-        for name in ("tokens_per_s", "mbu", "mfu", "floor_ms"):
-            yield {**place, "metric": name, "value": cell[name]}
+        for name in ("tokens_per_s", "mbu", "mfu", "floor_ms", "over_floor"):
+            yield {**place, "metric": name, "value": cell.get(name)}
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from neuronc.bench.outputs.reading import (
 # metric, label, factor
 ROWS = (
     ("output_tokens_per_s", "output tokens/s", 1.0),
+    ("user_tokens_per_s", "tokens/s for one user", 1.0),
     ("requests_per_s", "requests/s", 1.0),
     ("goodput_requests_per_s", "goodput, requests/s", 1.0),
     ("attainment", "SLO attainment, %", 100.0),
@@ -72,7 +73,8 @@ def _results(document: Document) -> Iterator[str]:
         yield ""
     cells = document["modes"].get("steps", {"cells": ()})["cells"]
     if cells:
-        headings = ["step", "slots", "context", "p50, ms", "tokens/s", "MBU, %", "MFU, %"]
+        headings = ["step", "slots", "context", "p50, ms", "tokens/s", "predicted, ms"]
+        headings += ["measured / predicted", "MBU, %", "MFU, %"]
         yield from _table(headings, [_cell_row(cell) for cell in cells])
 
 
@@ -87,7 +89,8 @@ def _cell_row(cell: Mapping[str, Any]) -> list[str]:
     used = (None if cell[key] is None else 100 * cell[key] for key in ("mbu", "mfu"))
     middle = with_interval(cell["ms"]["percentiles"]["p50"])
     place = [cell["class"], str(cell["active_slots"]), str(cell["context"])]
-    return [*place, middle, short(cell["tokens_per_s"]), *map(short, used)]
+    predicted = (cell["floor_ms"], cell.get("over_floor"))
+    return [*place, middle, short(cell["tokens_per_s"]), *map(short, (*predicted, *used))]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -107,6 +107,16 @@ def step_ms(step: Mapping[str, Any]) -> float:
     return float(step["end_ns"] - step["start_ns"]) / NS_PER_MS
 
 
+def tail_of(steps: Mapping[str, Any]) -> tuple[str, float | None]:
+    """p99.9 over the median; of too few steps to know it, the slowest over the median."""
+    spread = steps["ms"]
+    middle, tail = (spread["percentiles"][stat] for stat in ("p50", "p99_9"))
+    if tail["low"] is not None or tail["high"] is not None:
+        return "p99.9", steps["jitter"]["p99_9_over_p50"]
+    known = middle["value"] and spread["max"] is not None
+    return "the slowest", spread["max"] / middle["value"] if known else None
+
+
 def write_lines(lines: Iterable[str], path: Path) -> None:
     """Write lines as they come, each ended; ``path`` appears only once complete."""
     unfinished = path.with_name(f"{path.name}.unfinished")

@@ -20,6 +20,7 @@ class Utilisation:
         mfu: ``needed_flops / (time * peak)``; None where the dtype's peak is unknown.
         floor_ms: ``max(bytes / bandwidth, flops / peak)``: no time of this program on this machine
             is shorter, unless its weights stay in a cache. An unknown peak is left out.
+        over_floor: Time over ``floor_ms``; None where either is unknown or nothing is done.
     """
 
     bytes: int
@@ -30,6 +31,7 @@ class Utilisation:
     mbu: float | None
     mfu: float | None
     floor_ms: float
+    over_floor: float | None
 
     def to_dict(self) -> dict[str, float | int | None]:
         """The same by name."""
@@ -63,4 +65,5 @@ def utilisation(
         mbu=None if time_s is None else needed_bytes / (time_s * bandwidth),
         mfu=None if time_s is None or peak is None else needed_flops / (time_s * peak),
         floor_ms=floor_s * 1e3,
+        over_floor=time_s / floor_s if time_s and floor_s else None,
     )

@@ -92,3 +92,14 @@ def test_tokens_without_a_record_are_told() -> None:
 def test_busy_machine_is_told(load: float | None, busy: bool) -> None:
     found = list(busy_machine({"load_average_1min": load, "threads_visible": 2}))
     assert len(found) == busy
+
+
+def test_a_generator_that_is_late_by_itself_is_told() -> None:
+    measured = measure(replace(CALM, modes=("serve",), rates=(20.0,)))
+    for late, told in ((0.009, False), (0.011, True)):
+        for found in measured.runs:
+            for summary in found.summaries:
+                ttft_ms = summary.metrics["ttft_ms.p50"]
+                assert ttft_ms is not None
+                summary.metrics["late_own_ms.p95"] = late * ttft_ms
+        assert any("were sent up to" in caveat for caveat in find(measured)) is told

@@ -117,6 +117,39 @@ def test_a_gap_is_stalled_if_another_prefill_began_in_it() -> None:
     assert metrics.stalled_itl_ms(timeline) == (27,)
 
 
+def test_how_late_a_request_was_sent_and_how_much_of_that_no_program_explains() -> None:
+    steps = (make_step("prefill", 0, 10), make_step("decode", 12, 20))
+    timeline = make_timeline(
+        make_record(5, 40, send_ms=11, request_id="in a program"),
+        make_record(10, 40, send_ms=11, request_id="between two"),
+        make_record(15, 40, send_ms=15, request_id="in time"),
+        make_record(30, 40, send_ms=33, request_id="after all"),
+        steps=steps,
+    )
+    assert metrics.SAMPLES["late_ms"](timeline) == (6, 1, 0, 3)
+    assert metrics.late_own_ms(timeline) == (1, 1, 0, 3)
+    closed = make_timeline(make_record(5, 40), make_record(0, 9, finish="failed"))
+    assert metrics.late_own_ms(closed) == metrics.SAMPLES["late_ms"](closed) == (0,)
+
+
+def test_samples_are_found_by_request() -> None:
+    steps = (make_step("prefill", 130, 150), make_step("decode", 151, 160))
+    timeline = make_timeline(
+        make_record(100, 150, 160, 180),
+        make_record(100, 170, request_id="one token"),
+        make_record(100, finish="failed", request_id="failed"),
+        steps=(*steps, make_step("prefill", 161, 170, request_ids=("one token",))),
+    )
+    found = {name: metrics.samples_by_request(name, timeline) for name in metrics.SAMPLES}
+    assert found["ttft_ms"] == {"request-0": (50,), "one token": (70,)}
+    assert found["itl_ms"] == {"request-0": (10, 20)}
+    assert found["tpot_ms"] == {"request-0": (15,)}
+    assert found["queue_ms"] == {"request-0": (30,), "one token": (61,)}
+    for name, samples in metrics.SAMPLES.items():
+        values = tuple(value for request in found[name].values() for value in request)
+        assert values == samples(timeline)
+
+
 @pytest.mark.parametrize("name", [*metrics.SAMPLES, *metrics.SCALARS])
 def test_every_metric_is_defined_in_one_line(name: str) -> None:
     assert metrics.DEFINITIONS[name]

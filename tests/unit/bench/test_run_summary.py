@@ -27,3 +27,15 @@ def test_a_run_is_no_faster_for_the_requests_that_failed() -> None:
     assert cut["ttft_ms.p99"] is None
     assert whole["ttft_ms.p99"] is not None
     assert cut["itl_ms.p99"] is not None
+
+
+def test_what_one_user_reads_is_1_over_tpot_and_failures_take_the_tail_away() -> None:
+    whole = summarize_run(FakeBench().run(replace(OVERLOADED, run_limit_s=None))).metrics
+    tpot_ms = whole["tpot_ms.p95"]
+    assert tpot_ms is not None
+    assert whole["user_tokens_per_s_p95"] == pytest.approx(1000 / tpot_ms)
+    assert (whole["user_tokens_per_s"] or 0) >= (whole["user_tokens_per_s_p95"] or 0) > 0
+    cut = summarize_run(FakeBench().run(OVERLOADED)).metrics
+    assert cut["user_tokens_per_s_p95"] is None
+    one = replace(OVERLOADED, workload=lengths(3, 1), run_limit_s=None)
+    assert summarize_run(FakeBench().run(one)).metrics["user_tokens_per_s"] is None

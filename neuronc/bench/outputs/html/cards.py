@@ -4,17 +4,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neuronc.bench.outputs.html.step_plots import tail_of
 from neuronc.bench.outputs.html.words import words_of
-from neuronc.bench.outputs.reading import DASH, Document, NamedRuns, representative_runs, short
+from neuronc.bench.outputs.reading import (
+    DASH,
+    Document,
+    NamedRuns,
+    representative_runs,
+    short,
+    tail_of,
+)
 
 SHOWN = {
-    "latency": ("ttft_ms.p50", "tpot_ms.p50", "e2e_ms.p50"),
+    "latency": ("ttft_ms.p50", "tpot_ms.p50", "user_tokens_per_s", "e2e_ms.p50"),
     "throughput": ("output_tokens_per_s", "requests_per_s", "occupancy"),
     "serve": (
         "goodput_requests_per_s",
         "attainment",
         "output_tokens_per_s",
+        "user_tokens_per_s_p95",
         "ttft_ms.p99",
         "tpot_ms.p99",
     ),

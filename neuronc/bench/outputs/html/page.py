@@ -20,6 +20,7 @@ from neuronc.bench.outputs.html.markup import (
     section,
 )
 from neuronc.bench.outputs.html.percentile_plot import percentile_plots
+from neuronc.bench.outputs.html.predicted_plot import predicted_plot
 from neuronc.bench.outputs.html.slot_plot import slot_plot
 from neuronc.bench.outputs.html.step_plots import histograms, roofline_plot
 from neuronc.bench.outputs.reading import Document, is_invalid, verdict
@@ -107,7 +108,7 @@ def _run_tab(document: Document, drawn: list[Figure]) -> Iterator[str]:
     yield _plots("time", "Where the time goes", [slot_plot(document)], drawn)
     yield _plots("steps", "How steady each program is", histograms(document), drawn, grid=True)
     yield panels.slowest_steps(document)
-    roof = [roofline_plot(document)]
+    roof = [roofline_plot(document), predicted_plot(document)]
     yield _plots(
         "roof", "What the machine could do", roof, drawn, after=panels.cell_table(document)
     )

@@ -92,7 +92,8 @@ _CELL_HEADINGS = (
     "context",
     "median (interval), ms",
     "tokens/s",
-    "lower bound, ms",
+    "predicted, ms",
+    "measured / predicted",
     "bandwidth, %",
     "arithmetic, %",
     "n",
@@ -110,6 +111,7 @@ def cell_table(document: Document) -> str:
             with_interval(cell["ms"]["percentiles"]["p50"]),
             short(cell["tokens_per_s"]),
             short(cell["floor_ms"], absent="?"),
+            short(cell.get("over_floor"), absent="?"),
             _percent(cell["mbu"]),
             _percent(cell["mfu"]),
             cell["n"],
@@ -118,7 +120,7 @@ def cell_table(document: Document) -> str:
     ]
     if not rows:
         return ""
-    said = "The lower bound is what the roof allows; the shares say how much of it was used."
+    said = "Predicted is what the roof allows, so no program is faster; the shares say how much of it was used."
     made = table(_CELL_HEADINGS, rows)
     return panel("Every program by itself", made, paragraph(said, "note"))
 

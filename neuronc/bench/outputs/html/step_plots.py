@@ -14,7 +14,14 @@ from neuronc.bench.outputs.html.figure import (
     hover,
     label,
 )
-from neuronc.bench.outputs.reading import Document, Json, NamedRuns, representative_runs, short
+from neuronc.bench.outputs.reading import (
+    Document,
+    Json,
+    NamedRuns,
+    representative_runs,
+    short,
+    tail_of,
+)
 
 SHARE_FLOOR = 2e-4  # of the logarithmic axis of shares
 
@@ -83,16 +90,6 @@ def _bars(name: str, spread: Mapping[str, Any], color: str) -> Json:
         ],
         "textposition": "none",
     }
-
-
-def tail_of(steps: Mapping[str, Any]) -> tuple[str, float | None]:
-    """p99.9 over the median; of too few steps to know it, the slowest over the median."""
-    spread = steps["ms"]
-    middle, tail = (spread["percentiles"][stat] for stat in ("p50", "p99_9"))
-    if tail["low"] is not None or tail["high"] is not None:
-        return "p99.9", steps["jitter"]["p99_9_over_p50"]
-    known = middle["value"] and spread["max"] is not None
-    return "the slowest", spread["max"] / middle["value"] if known else None
 
 
 def _jitter(named: NamedRuns, steps: Mapping[str, Any]) -> str:

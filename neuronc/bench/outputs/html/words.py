@@ -45,6 +45,12 @@ LATENCIES = {
     "norm_ms": Words(
         label="whole request per token", unit="ms", says="the whole request divided by its tokens"
     ),
+    "late_ms": Words(
+        label="sent late", unit="ms", says="from the scheduled arrival until the engine was told"
+    ),
+    "late_own_ms": Words(
+        label="sent late, no program running", unit="ms", says="the part of it no program explains"
+    ),
 }
 SCALARS = {
     "output_tokens_per_s": Words(
@@ -57,6 +63,18 @@ SCALARS = {
         label="output tokens, steady",
         unit="tokens/s",
         says="the same without the filling and draining of the slots",
+        more_is_better=True,
+    ),
+    "user_tokens_per_s": Words(
+        label="tokens for one user",
+        unit="tokens/s",
+        says="how fast an answer comes once it has begun, for the middle request",
+        more_is_better=True,
+    ),
+    "user_tokens_per_s_p95": Words(
+        label="tokens for one user, at least",
+        unit="tokens/s",
+        says="95 of 100 requests get this or more",
         more_is_better=True,
     ),
     "requests_per_s": Words(

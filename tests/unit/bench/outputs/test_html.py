@@ -21,6 +21,7 @@ from neuronc.bench.outputs.html.figure import Absent, Figure
 from neuronc.bench.outputs.html.load_plots import load_plot, tradeoff_plot
 from neuronc.bench.outputs.html.page import POLICY, render_html, write_html
 from neuronc.bench.outputs.html.percentile_plot import nines, percentile_plots
+from neuronc.bench.outputs.html.predicted_plot import predicted_plot
 from neuronc.bench.outputs.html.slot_plot import STALLED, slot_bars, slot_plot
 from neuronc.bench.outputs.html.step_plots import histograms, roofline_plot
 from neuronc.bench.outputs.reading import short
@@ -220,6 +221,21 @@ def test_a_prefill_stalls_whoever_has_a_slot_and_is_named() -> None:
     runs = [(b.slot, b.begin_ns, b.end_ns, b.steps) for b in bars if b.kind == "decode/64"]
     assert sorted(runs) == [(0, 10, 14, 2), (0, 24, 26, 1), (1, 24, 26, 1)]
     assert next(b.note for b in bars if b.kind == "prefill/32") == "20 tokens and 12 of padding"
+
+
+def test_predicted_time_is_a_bar_and_the_measured_median_a_point() -> None:
+    document = example("decoder")
+    plot = predicted_plot(document)
+    assert isinstance(plot, Figure)
+    bars, points = plot.traces
+    cells = list(reversed(document["modes"]["steps"]["cells"]))
+    assert bars["x"] == [cell["floor_ms"] for cell in cells]
+    assert points["x"] == [cell["ms"]["percentiles"]["p50"]["value"] for cell in cells]
+    assert f"{points['x'][0] / bars['x'][0]:.2f} times the prediction" in bars["hovertext"][0]
+    for cell in document["modes"]["steps"]["cells"]:
+        cell["floor_ms"] = None
+    assert isinstance(predicted_plot(document), Absent)
+    assert isinstance(predicted_plot(example("serve")), Absent)
 
 
 def test_points_of_the_roofline_are_executed_work_over_time() -> None:

@@ -28,6 +28,7 @@ FLAGS = (
 DESKTOP, PHONE = (1280, 900), (390, 844)
 EXPECTED = {
     "decoder": {"percentiles-0", "percentiles-1", "tradeoff", "slots", "roofline", "forest"}
+    | {"predicted"}
     | {f"steps-{index}" for index in range(5)},
     "serve": {"percentiles-0", "tradeoff", "slots"} | {f"steps-{index}" for index in range(5)},
     "sweep": {"percentiles-0", "tradeoff", "load", "slots"}

@@ -110,13 +110,14 @@ def test_utilisation_is_of_all_ranks_and_the_real_tokens() -> None:
     assert made.mbu == pytest.approx(1e9 / 0.04 / 100e9)
     assert made.mfu == pytest.approx(2e9 / 0.04 / 1e12)
     assert made.floor_ms == pytest.approx(20.0)  # 2 GB at 100 GB/s; the arithmetic takes 8
+    assert made.over_floor == pytest.approx(2.0)
 
 
 def test_floor_is_the_arithmetics_where_that_is_longer() -> None:
     work = Work(bytes=10**6, flops=10**12)
     made = utilisation(work, work, ms=None, machine=MACHINE, dtype="f32", ranks=1)
     assert made.floor_ms == pytest.approx(1000.0)
-    assert (made.mbu, made.mfu) == (None, None)
+    assert (made.mbu, made.mfu, made.over_floor) == (None, None, None)
 
 
 def test_an_unknown_peak_gives_no_mfu_but_a_floor_of_memory() -> None:
