@@ -26,6 +26,7 @@ from neuronc.parallel.split_manifest import (
     check_files,
     read_split_manifest,
 )
+from neuronc.parallel.stored import stored_tensors
 from neuronc.progress import Progress
 from neuronc.recipe import Recipe
 from neuronc.targets.neuron.settings import NOT_ON_HARDWARE
@@ -156,6 +157,7 @@ def _recipe_for(
         task="generate" if config.embedding is None else "embed",
         tp=manifest.tp,
         dtype=manifest.dtype,
+        quantize=None if is_split_folder(weights) else manifest.quantize,
     )
     if config.embedding is None or is_split_folder(weights):
         return recipe
@@ -190,6 +192,11 @@ def _check_shapes(folder: Path, old: SplitManifest, source: Source) -> None:
 
 def _check_layout(folder: Path, manifest: Manifest, old: SplitManifest, source: Source) -> None:
     """The same part of every tensor on every rank, padding too, and as the programs take it."""
+    if source.quantize != manifest.quantize:
+        stored = source.quantize or source.dtype
+        message = f"{source.name} holds {stored} weights; the programs of {folder} take"
+        message += f" {manifest.quantize or manifest.dtype}"
+        raise InputError(message, hint="pass the checkpoint itself, or split it as they need it")
     taken = {
         tensor.name: (tensor.shape, tensor.dtype)
         for tensor in manifest.programs[0].signature.inputs
@@ -198,11 +205,17 @@ def _check_layout(folder: Path, manifest: Manifest, old: SplitManifest, source: 
     rules = _rules(source)
     for name, rule in rules.items():
         there = old.tensors[name].rule
-        if rule != there or taken.get(name) != (rule.rank_shape, source.dtype):
+        if rule != there:
             message = f"{name!r} is split otherwise for the programs of {folder}"
             message += f": {there.role} over dim {there.dim}, here {rule.role} over dim {rule.dim}"
             raise InputError(message, hint="another neuronc made it: compile the checkpoint")
-    if unfilled := taken.keys() - rules.keys():
+    stored = stored_tensors(rules.values(), dtype=source.dtype, scheme=source.quantize)
+    here = {tensor.rule.name: (tensor.rule.rank_shape, tensor.dtype) for tensor in stored}
+    for name, found in here.items():
+        if taken.get(name) != found:
+            message = f"the programs of {folder} take {name!r} as {taken.get(name)}, not {found}"
+            raise InputError(message, hint="another neuronc made it: compile the checkpoint")
+    if unfilled := taken.keys() - here.keys():
         message = f"the programs of {folder} take {min(unfilled)!r}, which its weights do not hold"
         raise InputError(message, hint="the artifact is damaged: compile the checkpoint")
 

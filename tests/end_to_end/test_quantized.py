@@ -10,11 +10,12 @@ import pytest
 from neuronc.artifact.manifest import read_manifest
 from neuronc.cli.app import main
 from neuronc.errors import InputError, PlanError, UsageError, VerificationError
-from neuronc.pipeline import build, build_cached, split, verify
+from neuronc.pipeline import build, build_cached, refit, split, verify
 from neuronc.recipe import Recipe
 from neuronc.runtime.session import Session
 from tests.end_to_end.resign import copy_artifact, resign
 from tests.tiny_families import random_encoder
+from tests.tiny_models import make_checkpoint
 
 SIZES: dict[str, Any] = {"batch_size": 2, "max_length": 32, "prefill_buckets": (8,)}
 
@@ -78,6 +79,28 @@ def test_the_scheme_decides_what_is_reused(artifact: Path, tiny_checkpoint: Path
     for other in (None, "fp8_e4m3"):
         with pytest.raises(UsageError, match=f"quantize was 'int8', asked {other!r}"):
             build_cached(recipe(tiny_checkpoint, quantize=other), artifact)
+
+
+def test_a_refit_quantises_as_the_programs_take_it(artifact: Path, tmp_path: Path) -> None:
+    fine_tune = make_checkpoint(tmp_path / "fine-tune", seed=1)
+
+    built = refit(artifact, str(fine_tune), tmp_path / "new")
+
+    assert built.manifest.quantize == "int8"
+    assert cost_in(tmp_path / "new")["mean_kl"] > 0
+    split(recipe(fine_tune), tmp_path / "weights")
+    refit(artifact, str(tmp_path / "weights"), tmp_path / "newer", verify=False)
+    shards = [tmp_path / name / "weights" / "rank-1.safetensors" for name in ("new", "newer")]
+    assert shards[0].read_bytes() == shards[1].read_bytes()
+
+
+@pytest.mark.parametrize("scheme", [None, "fp8_e4m3"])
+def test_a_refit_refuses_weights_stored_otherwise(
+    artifact: Path, tiny_checkpoint: Path, tmp_path: Path, scheme: str | None
+) -> None:
+    split(recipe(tiny_checkpoint, quantize=scheme), tmp_path / "weights")
+    with pytest.raises(InputError, match=rf"holds {scheme or 'f32'} weights; .* take int8"):
+        refit(artifact, str(tmp_path / "weights"), tmp_path / "new", verify=False)
 
 
 def test_a_manifest_of_another_scheme_than_its_programs_is_damaged(
