@@ -13,6 +13,8 @@ from neuronc.bench.timeline import Finish, RequestRecord, Timeline
 from neuronc.bench.workload.requests import TimedRequest
 from neuronc.errors import BenchmarkError, InputError, NeuroncError
 
+TELL_S = 1.0
+"""Between two words to whoever waits for arrivals."""
 INVALID_HINT = "no number of this run can be trusted; run `neuronc verify` on the artifact"
 
 
@@ -109,6 +111,7 @@ class Driver(Generic[RequestT]):
         concurrency: int | None,
         limit_s: float | None = None,
         on_finish: Callable[[int], None] = lambda _: None,
+        on_wait: Callable[[int, float], None] = lambda _, __: None,
     ) -> Timeline:
         """Run ``requests`` to their ends, ``concurrency`` at a time or by their arrivals.
 
@@ -118,12 +121,15 @@ class Driver(Generic[RequestT]):
             limit_s: What is not done then has failed; a closed loop leaves out what it had not
                 sent, since nothing had scheduled it.
             on_finish: Told of every request that ended, with the number of its tokens.
+            on_wait: Told now and then while nothing runs, with the requests that are still to come
+                and the seconds until the last of them.
 
         Raises:
             BenchmarkError: The engine failed, stalled, or gave other tokens than asked for.
         """
         recorder = Recorder()
-        run = _Run(self, self.make_engine(recorder), recorder, deque(requests), on_finish)
+        engine = self.make_engine(recorder)
+        run = _Run(self, engine, recorder, deque(requests), on_finish, on_wait)
         with _engine_failures(), recorder.watching():
             return run.to_end(concurrency, limit_s)
 
@@ -138,9 +144,10 @@ class _Run(Generic[RequestT]):
         recorder: Recorder,
         waiting: deque[TimedRequest],
         on_finish: Callable[[int], None],
+        on_wait: Callable[[int, float], None],
     ) -> None:
         self.driver, self.engine, self.recorder, self.waiting = driver, engine, recorder, waiting
-        self.on_finish = on_finish
+        self.on_finish, self.on_wait = on_finish, on_wait
         self.flights: dict[str, _Flight] = {}
         self.num_finished = 0
         self.begin_ns = 0
@@ -201,7 +208,13 @@ class _Run(Generic[RequestT]):
         self.recorder.note_idle()
         clock = self.driver.clock
         until_ns = due_ns if end_ns is None else min(due_ns, end_ns)
-        clock.sleep(max(0, until_ns - clock.now_ns()) / 1e9)
+        wait_s = max(0, until_ns - clock.now_ns()) / 1e9
+        if wait_s > TELL_S:  # drawing takes far less, and only where there is time for it
+            last_ns = self._due_ns(self.waiting[-1]) or due_ns
+            last_ns = last_ns if end_ns is None else min(last_ns, end_ns)
+            self.on_wait(len(self.waiting), max(0, last_ns - clock.now_ns()) / 1e9)
+            wait_s = TELL_S
+        clock.sleep(wait_s)
 
     def _due_ns(self, request: TimedRequest) -> int | None:
         arrival_s = request.arrival_s

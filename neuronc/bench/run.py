@@ -14,6 +14,7 @@ from neuronc.bench.modes.cells import Warmth, list_cells, warm_up
 from neuronc.bench.modes.planning import Planner
 from neuronc.bench.modes.runs import Repeater, RunMode, RunSet
 from neuronc.bench.modes.steps import MAX_ROUNDS, MeasuredCell, measure_steps
+from neuronc.bench.modes.time_needed import Needed, require_time
 from neuronc.bench.reference import KnownSequence, TokenCheck, check_tokens
 from neuronc.bench.settings import Settings
 from neuronc.bench.workload.requests import allowed_ids
@@ -21,6 +22,7 @@ from neuronc.progress import SILENT, Progress
 
 SessionT = TypeVar("SessionT", bound=SessionLike)
 
+LONG_RUN_S = 2.0  # from which people are told before
 STEPS_SHARE = 0.2  # of the time budget
 RUNS_SHARE = 0.7  # of what is left then: planning is not exact
 
@@ -66,17 +68,19 @@ class Bench(Generic[SessionT, RequestT]):
         """Measure every mode of ``settings``, in about its ``time_budget_s``.
 
         Raises:
+            UsageError: the arrivals, or a whole trace, take longer than that.
             PlanError: a request does not fit the artifact.
             BenchmarkError: the engine failed or gave other tokens than asked for.
         """
         deadline_s = time.monotonic() + settings.time_budget_s
         allowed, warmth = self.warm_up(settings, progress)
+        needed = self.require_time(settings, warmth, allowed, deadline_s - time.monotonic())
         cells = self._steps(settings, allowed, progress) if "steps" in settings.modes else ()
         alone_s = SHARE * settings.time_budget_s
         left_s = deadline_s - time.monotonic() - alone_s
         modes = self.plan(settings, warmth, allowed, RUNS_SHARE * left_s)
         alone = self.answer_alone(settings, modes, alone_s, progress)
-        runs = self._runs(settings, modes, deadline_s, progress)
+        runs = self._runs(settings, modes, deadline_s, progress, needed)
         return self.finish(warmth, cells, runs, alone)
 
     def warm_up(self, settings: Settings, progress: Progress) -> tuple[np.ndarray, Warmth]:
@@ -90,10 +94,27 @@ class Bench(Generic[SessionT, RequestT]):
         with progress.stage("warming up every program"):
             return allowed, warm_up(self.session, allowed)
 
+    def require_time(
+        self, settings: Settings, warmth: Warmth, allowed: np.ndarray, budget_s: float
+    ) -> list[Needed]:
+        """What one run of each mode takes at least.
+
+        Raises:
+            UsageError: the arrivals, or a whole trace, take longer than ``budget_s``.
+        """
+        needed = self._planner(settings, warmth, allowed, budget_s).needed()
+        require_time(needed, repeats=settings.repeats or 1, budget_s=budget_s)
+        return needed
+
     def plan(
         self, settings: Settings, warmth: Warmth, allowed: np.ndarray, budget_s: float
     ) -> list[RunMode]:
         """The runs that ``settings`` ask for and ``budget_s`` allows."""
+        return self._planner(settings, warmth, allowed, budget_s).modes()
+
+    def _planner(
+        self, settings: Settings, warmth: Warmth, allowed: np.ndarray, budget_s: float
+    ) -> Planner:
         return Planner(
             session=self.session,
             settings=settings,
@@ -101,7 +122,7 @@ class Bench(Generic[SessionT, RequestT]):
             allowed=allowed,
             known=self.known,
             budget_s=budget_s,
-        ).modes()
+        )
 
     def answer_alone(
         self, settings: Settings, modes: Sequence[RunMode], budget_s: float, progress: Progress
@@ -159,7 +180,12 @@ class Bench(Generic[SessionT, RequestT]):
             )
 
     def _runs(
-        self, settings: Settings, modes: Sequence[RunMode], deadline_s: float, progress: Progress
+        self,
+        settings: Settings,
+        modes: Sequence[RunMode],
+        deadline_s: float,
+        progress: Progress,
+        needed: Sequence[Needed],
     ) -> list[RunSet]:
         if not modes:
             return []
@@ -171,6 +197,10 @@ class Bench(Generic[SessionT, RequestT]):
             slo=settings.slo,
         )
         names = ", ".join(dict.fromkeys(mode.mode for mode in modes))
+        run_s = sum(run.run_s for run in needed)
+        if run_s >= LONG_RUN_S:
+            each = " of each" if len(modes) > 1 else ""
+            names += f" (one run{each}: {run_s:,.0f} s or more)"
         # How many repeats it takes is not known before, unless it was said.
         total = None if settings.repeats is None else len(modes) * settings.repeats
         with progress.stage(f"measuring {names}", total=total, unit="runs", still=True) as stage:

@@ -89,6 +89,7 @@ def _open(folder: Path, session: Session, settings: Settings, progress: Progress
     session.require(embeds=False)
     bench = open_bench(folder, session)
     allowed, warmth = bench.warm_up(settings, progress)
+    bench.require_time(settings, warmth, allowed, settings.time_budget_s / 2)
     share_s = RUNS_SHARE * settings.time_budget_s / 2
     modes = bench.plan(settings, warmth, allowed, share_s * 3 / (settings.repeats or REPEATS))
     return _Opened(

@@ -1,7 +1,10 @@
 """Which runs to make, and how many requests each of them fits into the time there is."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -9,6 +12,7 @@ import numpy as np
 from neuronc.bench.engine_protocol import SessionLike
 from neuronc.bench.modes.cells import Warmth
 from neuronc.bench.modes.runs import RunMode
+from neuronc.bench.modes.time_needed import Needed, name_of
 from neuronc.bench.reference import KnownSequence
 from neuronc.bench.settings import MAX_REQUESTS, Mode, Settings
 from neuronc.bench.workload.load import Load
@@ -48,13 +52,41 @@ class Planner:
         Raises:
             PlanError: a request does not fit the artifact.
         """
-        loads = [
-            (mode, load)
-            for mode in self.settings.modes
-            if mode != "steps"
-            for load in self._loads(mode)
-        ]
+        loads = self._all_loads()
         return [self._mode(mode, load, self.budget_s / len(loads)) for mode, load in loads]
+
+    def needed(self) -> list[Needed]:
+        """What one run of each takes at least.
+
+        Raises:
+            PlanError: a request does not fit the artifact.
+        """
+        loads = self._all_loads()
+        return [self._needed(mode, load, self.budget_s / len(loads)) for mode, load in loads]
+
+    def _all_loads(self) -> list[tuple[Mode, Load]]:
+        modes = (mode for mode in self.settings.modes if mode != "steps")
+        return [(mode, load) for mode in modes for load in self._loads(mode)]
+
+    def _needed(self, mode: Mode, load: Load, budget_s: float) -> Needed:
+        shapes = self._shapes(load, budget_s)
+        arrivals_s = [at or 0.0 for at in load.times_s(shapes, self.settings.workload.seed)]
+        runs_s = list(self._runs_s(shapes, replace(load, rate=None)))
+        ends_s = list(map(max, arrivals_s, runs_s))
+        limit_s = self.settings.run_limit_s or math.inf
+        share_s = budget_s / (self.settings.repeats or 1)
+        return Needed(
+            name=name_of(mode, load),
+            num_requests=len(shapes),
+            arriving_s=min(max(arrivals_s), limit_s),
+            running_s=min(runs_s[-1], limit_s),
+            whole_trace=self._is_whole_trace(),
+            fitting=bisect_right(ends_s, share_s),
+        )
+
+    def _is_whole_trace(self) -> bool:
+        settings = self.settings
+        return settings.num_requests is None and isinstance(settings.workload.joint, Trace)
 
     def _loads(self, mode: Mode) -> list[Load]:
         settings, slots = self.settings, self.session.batch_size
@@ -85,7 +117,7 @@ class Planner:
         longest = self.session.max_length
         if asked is not None:
             return workload.shapes(asked, max_length=longest)
-        if isinstance(workload.joint, Trace):
+        if isinstance(workload.joint, Trace):  # whole, or refused: see `needed`
             return workload.shapes(len(workload.joint.shapes), max_length=longest)
         least, most = self._range(load)
         shapes = workload.shapes(most, max_length=longest)
@@ -126,6 +158,12 @@ class Planner:
 
     def _decode_s(self, shape: RequestShape) -> float:
         """Of a request that has the steps to itself."""
-        positions = range(shape.prompt_tokens, shape.prompt_tokens + shape.new_tokens - 1)
-        buckets = map(self.session.decode_bucket, positions)
-        return sum(self.warmth.step_ms("decode", bucket) for bucket in buckets) / 1000
+        last = shape.prompt_tokens + shape.new_tokens - 1
+        return (self._decoded_ms[last] - self._decoded_ms[shape.prompt_tokens]) / 1000
+
+    @cached_property
+    def _decoded_ms(self) -> list[float]:
+        """Time of all decode steps at positions before each."""
+        buckets = map(self.session.decode_bucket, range(self.session.max_length))
+        times_ms = (self.warmth.step_ms("decode", bucket) for bucket in buckets)
+        return [0.0, *accumulate(times_ms)]

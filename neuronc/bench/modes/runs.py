@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -83,7 +83,7 @@ class Repeater(Generic[RequestT]):
             order.shuffle(unfinished)
             for found in unfinished:
                 run_begin_s = time.monotonic()
-                run_once(self.driver, found, self.slo)
+                run_once(self.driver, found, self.slo, _telling(found, stage))
                 now_s = time.monotonic()
                 stage.advance(1, note=rates(found))
                 waiting = sum(other.decision is None for other in sets)
@@ -101,12 +101,29 @@ class Repeater(Generic[RequestT]):
         return Rule(min_repeats=self.repeats, max_repeats=self.repeats)
 
 
-def run_once(driver: Driver[RequestT], found: RunSet, slo: Slo | None) -> None:
+def _telling(found: RunSet, stage: Stage) -> Callable[[int, float], None]:
+    """Says how long a run waits for arrivals still."""
+
+    def tell(num_left: int, left_s: float) -> None:
+        sent = len(found.mode.requests) - num_left
+        told = f"{sent} of {len(found.mode.requests)} requests sent, {left_s:,.0f} s left"
+        stage.advance(0, note=f"{found.mode.mode}: {told} in this run")
+
+    return tell
+
+
+def run_once(
+    driver: Driver[RequestT],
+    found: RunSet,
+    slo: Slo | None,
+    on_wait: Callable[[int, float], None] = lambda _, __: None,
+) -> None:
     """Add one repeat to ``found``."""
     timeline = driver.drive(
         found.mode.requests,
         concurrency=found.mode.load.concurrency,
         limit_s=found.mode.limit_s,
+        on_wait=on_wait,
     )
     found.timelines.append(timeline)
     found.summaries.append(summarize_run(timeline, slo))
