@@ -73,7 +73,8 @@ def test_family_at_tp_2_equals_transformers(tmp_path: Path, family: str) -> None
     assert_same_text_as_transformers(checkpoint, artifact)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", pytest.param("f16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
 def test_reduced_precision_is_within_its_own_tolerance(
     tiny_checkpoint: Path, tmp_path: Path, dtype: str
 ) -> None:

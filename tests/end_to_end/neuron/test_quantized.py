@@ -28,12 +28,13 @@ def eight_bit_inputs(bundle: Path) -> set[int]:
     return types & {S8, F8E4M3FN, F8E4M3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quantize", "target", "element"),
     [
-        pytest.param("int8", "inf2", S8, marks=pytest.mark.slow),
+        ("int8", "inf2", S8),
         ("fp8_e4m3", "trn2", F8E4M3),
-        pytest.param("fp8_e4m3", "trn3", F8E4M3FN, marks=pytest.mark.slow),
+        ("fp8_e4m3", "trn3", F8E4M3FN),
     ],
 )
 @pytest.mark.usefixtures("_nrtpy")
