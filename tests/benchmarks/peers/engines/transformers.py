@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
@@ -57,9 +57,13 @@ class Engine:
         self._cache = DynamicCache(config=self._model.config)
         ids = torch.tensor([list(prompt)])
         if self._own:
-            given = {"past_key_values": self._cache, "streamer": _Streamer(on_token)}
+            given: dict[str, Any] = {
+                "past_key_values": self._cache,
+                "streamer": _Streamer(on_token),
+            }
             mask = torch.ones_like(ids)
-            self._model.generate(ids, attention_mask=mask, max_new_tokens=count, **given)
+            given |= {"do_sample": False, "max_new_tokens": count}
+            self._model.generate(ids, attention_mask=mask, **given)
             return
         for _ in range(count):
             found = self._model(ids, past_key_values=self._cache, logits_to_keep=1)
