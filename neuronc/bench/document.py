@@ -44,6 +44,8 @@ MORE_DEFINITIONS = {
     "intervals": f"{MEANT} {MEANT_BY_ESTIMATE}",
     "mbu": "Bytes that the step's real tokens need / (its median time x read bandwidth).",
     "mfu": "FLOPs that the step's real tokens need / (its median time x peak FLOPs per second).",
+    "context": "Of a program alone: tokens in each slot afterwards. Decode at the first position its"
+    " bucket is chosen for, halfway and at its end; prefill at the start of a slot, halfway, at the end.",
     "floor_ms": "Predicted by the roofline: the larger of (bytes of the program, padding and all, /"
     " read bandwidth) and (its FLOPs / peak FLOPs per second), by the peaks of machine.source. No"
     " step is faster, unless its weights stay in a cache.",

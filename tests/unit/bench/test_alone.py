@@ -1,12 +1,12 @@
 """Answers made alone: as many as there is time for, and what they say of timed runs."""
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from neuronc.bench import alone as module
 from neuronc.bench.alone import Alone, answer_alone, prompts_of
 from neuronc.bench.caveats import find_caveats
 from neuronc.bench.reference import KnownSequence, TokenCheck, allowed_error, check_tokens
@@ -90,8 +90,8 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 
 def test_answers_end_with_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(100))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(ticks)))
-    wanted = {(number,): 2 for number in range(2, 12)}
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+    wanted: dict[tuple[int, ...], int] = {(number,): 2 for number in range(2, 12)}
     # what is spent and one more at that pace: 1, 2 + 2, 3 + 1.5, but 4 + 1.3 is too much
     assert list(answer(wanted, budget_s=5.0)) == [(2,), (3,), (4,)]
     assert answer(wanted, budget_s=0.0) == {}
