@@ -30,6 +30,11 @@ NOT_LOOKED: dict[str, Any] = {
     "before": {},
     "after": {},
 }
+TIMES = (
+    "Of a request: t_sched is its scheduled arrival (in a closed loop, which schedules nothing, when"
+    " it was sent), t_send when the engine was given it, t_1 to t_n when its n tokens could be read"
+    " on the host. All by one monotonic clock."
+)
 MORE_DEFINITIONS = {
     "goodput_requests_per_s": "Requests that kept every bound / duration.",
     "attainment": "Requests that kept every bound / requests to be made; failed ones kept none.",
@@ -113,7 +118,7 @@ def make_document(
         "ran_on": ran_on,
         "fingerprint": dict(fingerprint),
         "environment": dict(environment),
-        "definitions": {**metrics.DEFINITIONS, **MORE_DEFINITIONS},
+        "definitions": {"t": TIMES, **metrics.DEFINITIONS, **MORE_DEFINITIONS},
         "workload": _workload(measured, settings),
         "load": {**load, "first_call_ms": measured.warmth.first_call_ms},
         "machine": None if roofline is None else roofline.machine.to_dict(),
