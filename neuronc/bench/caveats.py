@@ -19,7 +19,7 @@ LATE = 0.01
 def find_caveats(measured: Measured, *, batch_size: int, verified: bool) -> tuple[str, ...]:
     """Warnings about a benchmark, none if nothing speaks against it."""
     found = [caveat for run_set in measured.runs for caveat in _of_runs(run_set, batch_size)]
-    return (*dict.fromkeys(found), *_of_tokens(measured, verified=verified))
+    return (*dict.fromkeys(found), *_of_cells(measured), *_of_tokens(measured, verified=verified))
 
 
 def busy_machine(environment: Environment) -> Iterator[str]:
@@ -104,6 +104,15 @@ def _failed(found: RunSet) -> Iterator[str]:
         yield (
             f"{_name(found)}: {failed} requests were not done when their run ended; they count"
             " in the tail of every percentile of requests, and itl is without them; try less load or a larger --run-limit"
+        )
+
+
+def _of_cells(measured: Measured) -> Iterator[str]:
+    if measured.cells_left_out:
+        yield (
+            f"steps: {len(measured.cells_left_out)} cells at the start and the middle of the context"
+            " were left out for lack of time; decode was measured at the ends of its buckets only;"
+            " try a larger --time-budget"
         )
 
 

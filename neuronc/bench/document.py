@@ -30,6 +30,11 @@ NOT_LOOKED: dict[str, Any] = {
     "before": {},
     "after": {},
 }
+TIMES = (
+    "Of a request: t_sched is its scheduled arrival (in a closed loop, which schedules nothing, when"
+    " it was sent), t_send when the engine was given it, t_1 to t_n when its n tokens could be read"
+    " on the host. All by one monotonic clock."
+)
 MORE_DEFINITIONS = {
     "goodput_requests_per_s": "Requests that kept every bound / duration.",
     "attainment": "Requests that kept every bound / requests to be made; failed ones kept none.",
@@ -44,6 +49,8 @@ MORE_DEFINITIONS = {
     "intervals": f"{MEANT} {MEANT_BY_ESTIMATE}",
     "mbu": "Bytes that the step's real tokens need / (its median time x read bandwidth).",
     "mfu": "FLOPs that the step's real tokens need / (its median time x peak FLOPs per second).",
+    "context": "Of a program alone: tokens in each slot afterwards. Decode at the first position its"
+    " bucket is chosen for, halfway and at its end; prefill at the start of a slot, halfway, at the end.",
     "floor_ms": "Predicted by the roofline: the larger of (bytes of the program, padding and all, /"
     " read bandwidth) and (its FLOPs / peak FLOPs per second), by the peaks of machine.source. No"
     " step is faster, unless its weights stay in a cache.",
@@ -111,7 +118,7 @@ def make_document(
         "ran_on": ran_on,
         "fingerprint": dict(fingerprint),
         "environment": dict(environment),
-        "definitions": {**metrics.DEFINITIONS, **MORE_DEFINITIONS},
+        "definitions": {"t": TIMES, **metrics.DEFINITIONS, **MORE_DEFINITIONS},
         "workload": _workload(measured, settings),
         "load": {**load, "first_call_ms": measured.warmth.first_call_ms},
         "machine": None if roofline is None else roofline.machine.to_dict(),

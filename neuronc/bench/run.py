@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -10,10 +10,17 @@ import numpy as np
 from neuronc.bench.alone import SHARE, Alone, Prompt, answer_alone, prompts_of
 from neuronc.bench.drive import Clock, Driver, PerfClock
 from neuronc.bench.engine_protocol import EngineFactory, RequestFactory, RequestT, SessionLike
-from neuronc.bench.modes.cells import Warmth, list_cells, warm_up
+from neuronc.bench.modes.cells import (
+    Cell,
+    Warmth,
+    cells_of_contexts,
+    in_order,
+    list_cells,
+    warm_up,
+)
 from neuronc.bench.modes.planning import Planner
 from neuronc.bench.modes.runs import Repeater, RunMode, RunSet
-from neuronc.bench.modes.steps import MAX_ROUNDS, MeasuredCell, measure_steps
+from neuronc.bench.modes.steps import MAX_ROUNDS, MIN_ROUNDS, MeasuredCell, measure_steps
 from neuronc.bench.modes.time_needed import Needed, require_time
 from neuronc.bench.reference import KnownSequence, TokenCheck, check_tokens
 from neuronc.bench.settings import Settings
@@ -34,6 +41,7 @@ class Measured:
     Attributes:
         warmth: How the programs warmed up.
         cells: Of the mode ``steps``; empty without it.
+        cells_left_out: Places of the context that there was no time for.
         runs: Every run that was made, with its repeats.
         tokens: Whether their tokens were right.
     """
@@ -42,6 +50,7 @@ class Measured:
     cells: tuple[MeasuredCell, ...]
     runs: tuple[RunSet, ...]
     tokens: TokenCheck
+    cells_left_out: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +84,18 @@ class Bench(Generic[SessionT, RequestT]):
         deadline_s = time.monotonic() + settings.time_budget_s
         allowed, warmth = self.warm_up(settings, progress)
         needed = self.require_time(settings, warmth, allowed, deadline_s - time.monotonic())
-        cells = self._steps(settings, allowed, progress) if "steps" in settings.modes else ()
+        cells: tuple[MeasuredCell, ...] = ()
+        left_out: tuple[Cell, ...] = ()
+        if "steps" in settings.modes:
+            chosen, left_out = self._cells(settings, warmth)
+            cells = self._steps(settings, chosen, allowed, progress)
         alone_s = SHARE * settings.time_budget_s
         left_s = deadline_s - time.monotonic() - alone_s
         modes = self.plan(settings, warmth, allowed, RUNS_SHARE * left_s)
         alone = self.answer_alone(settings, modes, alone_s, progress)
         runs = self._runs(settings, modes, deadline_s, progress, needed)
-        return self.finish(warmth, cells, runs, alone)
+        found = self.finish(warmth, cells, runs, alone)
+        return replace(found, cells_left_out=left_out)
 
     def warm_up(self, settings: Settings, progress: Progress) -> tuple[np.ndarray, Warmth]:
         """Token ids that prompts may hold, and every program ready.
@@ -164,15 +178,29 @@ class Bench(Generic[SessionT, RequestT]):
         tokens = check_tokens(timed, self.known, same_bits=same_bits, alone=alone)
         return Measured(warmth=warmth, cells=cells, runs=tuple(runs), tokens=tokens)
 
+    def _cells(
+        self, settings: Settings, warmth: Warmth
+    ) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
+        """What to measure: all places of the context, where there is time; and what is left out."""
+        cells, more = list_cells(self.session), cells_of_contexts(self.session)
+        round_ms = sum(warmth.step_ms(cell.phase, cell.bucket) for cell in (*cells, *more))
+        if MIN_ROUNDS * round_ms / 1000 > STEPS_SHARE * settings.time_budget_s:
+            return cells, more
+        return in_order((*cells, *more)), ()
+
     def _steps(
-        self, settings: Settings, allowed: np.ndarray, progress: Progress
+        self,
+        settings: Settings,
+        cells: Sequence[Cell],
+        allowed: np.ndarray,
+        progress: Progress,
     ) -> tuple[MeasuredCell, ...]:
         with progress.stage(
             "timing every program", total=MAX_ROUNDS, unit="rounds", still=True
         ) as stage:
             return measure_steps(
                 self.session,
-                list_cells(self.session),
+                cells,
                 allowed,
                 budget_s=STEPS_SHARE * settings.time_budget_s,
                 seed=settings.workload.seed,

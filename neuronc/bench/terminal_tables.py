@@ -76,7 +76,7 @@ _FLOOR: tuple[Column, ...] = (
 _CELLS: tuple[Column, ...] = (
     ("program", 0, lambda row: str(row["class"])),
     ("slots", 0, lambda row: str(row["active_slots"])),
-    ("context", 120, lambda row: str(row["context"])),
+    ("context", 0, lambda row: str(row["context"])),
     ("p50", 0, _cut("p50")),
     ("95 % interval", 0, lambda row: with_interval(row["ms"]["percentiles"]["p50"])[1]),
     ("p99", 0, _cut("p99")),
@@ -85,7 +85,7 @@ _CELLS: tuple[Column, ...] = (
     ("tok/s", WIDE, lambda row: number(row["tokens_per_s"])),
     *_FLOOR,
     ("MBU", 0, lambda row: share(row["mbu"])),
-    ("MFU", 0, lambda row: share(row["mfu"])),
+    ("MFU", WIDE, lambda row: share(row["mfu"])),
 )
 _CLASSES: tuple[Column, ...] = (
     ("mode", 0, lambda row: str(row["mode"])),

@@ -90,9 +90,11 @@ def _axis(sweep: Json) -> Axis:
 
 
 def _wanted(points: Mapping[float, Json]) -> float | None:
-    found = [(runs.get("slo") or {}).get("wanted_attainment") for runs in points.values()]
-    told = [float(wanted) for wanted in found if wanted is not None]
-    return max(told) if len(told) == len(found) else None
+    found: list[float | None] = [
+        (runs.get("slo") or {}).get("wanted_attainment") for runs in points.values()
+    ]
+    known = [share for share in found if share is not None]
+    return max(known) if known and len(known) == len(found) else None
 
 
 def _point(at: float, run: Json) -> tuple[Point, bool]:

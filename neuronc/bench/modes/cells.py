@@ -1,8 +1,9 @@
-"""One program at a time, without an engine: each prefill bucket full, each decode bucket at its end."""
+"""One program at a time, without an engine: full prefill buckets, decode at places of its context."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -65,6 +66,40 @@ def list_cells(session: SessionLike) -> tuple[Cell, ...]:
     return (*prefill, *decode)
 
 
+def cells_of_contexts(session: SessionLike) -> tuple[Cell, ...]:
+    """The programs at other places than `list_cells`: prefill later in a slot, decode before its end.
+
+    A compiled program does the same work at each place; whether it takes the same time is measured.
+    Decode with all slots, at the first position that its bucket is chosen for, and halfway.
+    """
+    made = []
+    for bucket in session.prefill_buckets:
+        last = session.max_length - bucket
+        made += [
+            Cell(phase="prefill", bucket=bucket, active_slots=1, context=at + bucket, tokens=bucket)
+            for at in sorted({last // 2, last} - {0})
+        ]
+    for before, bucket in pairwise((0, *session.decode_buckets)):
+        made += [
+            Cell(
+                phase="decode",
+                bucket=bucket,
+                active_slots=session.batch_size,
+                context=context,
+                tokens=session.batch_size,
+            )
+            for context in sorted({before + 1, (before + 1 + bucket) // 2} - {bucket})
+        ]
+    return tuple(made)
+
+
+def in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Prefill, then decode; by bucket, slots and context."""
+    return tuple(
+        sorted(cells, key=lambda c: (c.phase != "prefill", c.bucket, c.active_slots, c.context))
+    )
+
+
 def call_ms(session: SessionLike, cell: Cell, allowed: np.ndarray) -> float:
     """Run ``cell`` once with random tokens of ``allowed``; milliseconds until its result is here.
 
@@ -75,7 +110,7 @@ def call_ms(session: SessionLike, cell: Cell, allowed: np.ndarray) -> float:
         token_ids = rng.choice(allowed, size=cell.bucket).tolist()
         run_prefill = session.prefill_token if session.samples_on_device else session.prefill
         begin_ns = time.perf_counter_ns()
-        run_prefill(0, token_ids)
+        run_prefill(0, token_ids, start=cell.context - cell.tokens)
     else:
         tokens = np.zeros(session.batch_size, dtype=np.int32)
         positions = np.zeros(session.batch_size, dtype=np.int32)

@@ -33,7 +33,8 @@ class Roofline:
         """Of a program that took ``ms`` by itself."""
         cost = self.costs[cell.step_class]
         if cell.phase == "prefill":
-            needed = needed_prefill(cost, num_tokens=cell.tokens)
+            start = cell.context - cell.tokens
+            needed = needed_prefill(cost, num_tokens=cell.tokens, start=start)
         else:
             needed = needed_decode(cost, [cell.context] * cell.active_slots)
         return self._of(cost, needed, ms)

@@ -58,6 +58,7 @@ class FakeSession:
     load_s: float = 0.25
     calls: list[tuple[Phase, int]] = field(default_factory=list)
     sampled: list[Phase] = field(default_factory=list)
+    starts: list[tuple[int, int]] = field(default_factory=list)
 
     samples_on_device: bool = False
 
@@ -73,8 +74,10 @@ class FakeSession:
 
     def prefill(self, slot: int, token_ids: Sequence[int], *, start: int = 0) -> Any:
         assert slot == 0
+        assert 0 <= start <= self.max_length - self.prefill_bucket(len(token_ids))
         assert all(0 <= token < self.vocab_size for token in token_ids)
         self.calls.append(("prefill", self.prefill_bucket(len(token_ids))))
+        self.starts.append((len(token_ids), start))
         return self.logits_of(0)
 
     def logits_of(self, token_id: int) -> Any:

@@ -1,5 +1,6 @@
 """Answers made alone: as many as there is time for, and what they say of timed runs."""
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 
 def test_answers_end_with_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(100))
-    monkeypatch.setattr("neuronc.bench.alone.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
     wanted: dict[tuple[int, ...], int] = {(number,): 2 for number in range(2, 12)}
     # what is spent and one more at that pace: 1, 2 + 2, 3 + 1.5, but 4 + 1.3 is too much
     assert list(answer(wanted, budget_s=5.0)) == [(2,), (3,), (4,)]

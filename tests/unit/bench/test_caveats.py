@@ -103,3 +103,14 @@ def test_a_generator_that_is_late_by_itself_is_told() -> None:
                 assert ttft_ms is not None
                 summary.metrics["late_own_ms.p95"] = late * ttft_ms
         assert any("were sent up to" in caveat for caveat in find(measured)) is told
+
+
+def test_places_of_the_context_that_were_left_out_are_told() -> None:
+    steps = Settings(modes=("steps",), time_budget_s=0.001)
+    (caveat,) = find_caveats(measure(steps), batch_size=2, verified=True)
+    assert caveat.startswith(
+        "steps: 8 cells at the start and the middle of the context were left out"
+    )
+    assert (
+        find_caveats(measure(replace(steps, time_budget_s=5.0)), batch_size=2, verified=True) == ()
+    )

@@ -125,6 +125,7 @@ def test_every_program_is_warm_before_the_clock_starts(
 def test_steps_time_every_cell_in_rounds_of_random_order(fake_bench: FakeBench) -> None:
     settings = Settings(modes=("steps",), time_budget_s=0.001)
     measured = fake_bench.measure(settings, batch_size=4)
+    assert len(measured.cells_left_out) == 2 * 2 + 2 * 2
     names = [(c.cell.step_class, c.cell.active_slots) for c in measured.cells]
     assert names == [
         ("prefill/4", 1), ("prefill/16", 1),
@@ -134,6 +135,34 @@ def test_steps_time_every_cell_in_rounds_of_random_order(fake_bench: FakeBench) 
     assert {len(c.calls_ms) for c in measured.cells} == {5}
     rounds = fake_bench.session.calls[-40:]
     assert len({tuple(rounds[8 * i : 8 * i + 8]) for i in range(5)}) > 1
+
+
+def test_places_of_the_context_are_measured_where_there_is_time(fake_bench: FakeBench) -> None:
+    measured = fake_bench.measure(Settings(modes=("steps",), time_budget_s=5.0), batch_size=4)
+    assert measured.cells_left_out == ()
+    found = [(c.cell.step_class, c.cell.active_slots, c.cell.context) for c in measured.cells]
+    assert found == [
+        ("prefill/4", 1, 4), ("prefill/4", 1, 34), ("prefill/4", 1, 64),
+        ("prefill/16", 1, 16), ("prefill/16", 1, 40), ("prefill/16", 1, 64),
+        ("decode/32", 1, 32), ("decode/32", 2, 32),
+        ("decode/32", 4, 1), ("decode/32", 4, 16), ("decode/32", 4, 32),
+        ("decode/64", 1, 64), ("decode/64", 2, 64),
+        ("decode/64", 4, 33), ("decode/64", 4, 48), ("decode/64", 4, 64),
+    ]  # fmt: skip
+    starts = {start for count, start in fake_bench.session.starts if count == 4}
+    assert starts == {0, 30, 60}
+
+
+def test_no_place_of_the_context_is_measured_twice(fake_bench: FakeBench) -> None:
+    measured = fake_bench.measure(
+        Settings(modes=("steps",), workload=lengths(1, 1)),
+        max_length=2,
+        prefill_buckets=(2,),
+        decode_buckets=(1, 2),
+    )
+    cells = [c.cell for c in measured.cells]
+    assert len(set(cells)) == len(cells) == 1 + 2 * 2
+    assert len({len(c.calls_ms) for c in measured.cells}) == 1
 
 
 def test_programs_that_sample_are_timed_until_their_tokens_are_here(fake_bench: FakeBench) -> None:

@@ -81,8 +81,17 @@ def _shown(value: object, absent: str) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:.4g}"
+        return _number(value)
     return str(value)
+
+
+def _number(value: float) -> str:
+    """Four digits, and no power of ten where a letter says it."""
+    size = abs(value)
+    for letter, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if factor <= size < 1000 * factor:
+            return f"{value / factor:,.4g} {letter}"
+    return f"{value:,.0f}" if 1e4 <= size < 1e6 else f"{value:,.4g}"
 
 
 def table(

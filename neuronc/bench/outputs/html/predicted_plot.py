@@ -52,9 +52,9 @@ def predicted_plot(document: Document) -> Plot:
 
 
 def _name(cell: Mapping[str, Any]) -> str:
-    slots = f"{cell['active_slots']} slot{'s' * (cell['active_slots'] > 1)}"
-    where = "" if cell["phase"] == "prefill" else f", {slots}, context {cell['context']}"
-    return label(f"{cell['class']}{where}")
+    slots = f", {cell['active_slots']} slot{'s' * (cell['active_slots'] > 1)}"
+    where = "" if cell["phase"] == "prefill" else slots
+    return label(f"{cell['class']}{where}, context {cell['context']}")
 
 
 def _bars(rows: Sequence[Mapping[str, Any]]) -> Json:

@@ -99,7 +99,7 @@ SCALARS = {
     "occupancy": Words(
         label="slots in use",
         unit="%",
-        says="of all slots, over the time of all steps",
+        says="of all slots, over the time of all decode steps",
         scale=100.0,
         more_is_better=None,
     ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from neuronc.bench.outputs.html import panels
 from neuronc.bench.outputs.html.cards import card_groups
 from neuronc.bench.outputs.html.compare_plot import (
     Ratio,
@@ -19,6 +20,7 @@ from neuronc.bench.outputs.html.compare_plot import (
 )
 from neuronc.bench.outputs.html.figure import Absent, Figure
 from neuronc.bench.outputs.html.load_plots import load_plot, tradeoff_plot
+from neuronc.bench.outputs.html.markup import flat
 from neuronc.bench.outputs.html.page import POLICY, render_html, write_html
 from neuronc.bench.outputs.html.percentile_plot import nines, percentile_plots
 from neuronc.bench.outputs.html.predicted_plot import predicted_plot
@@ -313,3 +315,31 @@ def test_the_library_is_in_the_page_once(tmp_path: Path) -> None:
     source = (tmp_path / "page.html").read_text("utf-8")
     assert source.count("plotly.js v") == 1
     assert 4e6 < len(source) < 8e6
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.4794, "0.4794"),
+        (66540.0, "66,540"),
+        (3.352e10, "33.52 G"),
+        (1e6, "1 M"),
+        (999999.0, "999,999"),
+        (2.5e12, "2.5 T"),
+        (1e20, "1e+20"),
+    ],
+)
+def test_numbers_of_facts_have_no_power_of_ten_where_a_letter_says_it(
+    value: float, text: str
+) -> None:
+    assert flat({"a": value}) == {"a": text}
+
+
+def test_a_quiet_machine_with_findings_is_not_called_quiet_without_them() -> None:
+    document = example("decoder")
+    assert "The machine was quiet." in panels.trust(document)
+    document["noise"]["findings"] = ["threads compete"]
+    told = panels.trust(document)
+    assert "To be noted:" in told
+    assert "The machine was quiet." not in told
+    assert "of them, compared whole" in told
