@@ -108,11 +108,11 @@ def open_torch(
     folder: Path, files: Mapping[Path, set[str] | None]
 ) -> tuple[dict[str, TensorInfo], TensorReader]:
     """The same of files made by ``torch.save``, by a restricted unpickler; imports torch."""
-    from neuronc.checkpoint.torch_reader import TorchReader, load_torch_file, tensor_info
+    from neuronc.checkpoint.torch_reader import TorchReader, load_torch_file
 
-    mapped = merge_parts(files, load_torch_file)
-    infos = {name: tensor_info(name, tensor) for name, tensor in mapped.items()}
-    return infos, TorchReader(folder=folder, mapped=mapped)
+    stored = merge_parts(files, load_torch_file)
+    infos = {name: tensor.info for name, tensor in stored.items()}
+    return infos, TorchReader(folder=folder, stored=stored)
 
 
 def merge_parts(

@@ -62,19 +62,18 @@ def _neff(data: bytes, folder: Path) -> object:
 
 
 def _torch(data: bytes, folder: Path) -> object:
-    from neuronc.checkpoint.torch_reader import load_torch_file, tensor_info, to_array
+    from neuronc.checkpoint.folder import open_torch
 
     # The bytes are the pickle inside of an archive as torch.save makes it, not the archive.
-    path = _written(torch_archive(data), folder / "x.bin")
-    found = load_torch_file(path)
-    return [(tensor_info(name, tensor), to_array(name, tensor)) for name, tensor in found.items()]
+    infos, reader = open_torch(folder, {_written(torch_archive(data), folder / "x.bin"): None})
+    return [(info, reader.read(name)) for name, info in infos.items()]
 
 
 def _torch_archive_bytes(data: bytes, folder: Path) -> object:
-    from neuronc.checkpoint.torch_reader import load_torch_file, tensor_info, to_array
+    from neuronc.checkpoint.folder import open_torch
 
-    found = load_torch_file(_written(data, folder / "x.bin"))
-    return [(tensor_info(name, tensor), to_array(name, tensor)) for name, tensor in found.items()]
+    infos, reader = open_torch(folder, {_written(data, folder / "x.bin"): None})
+    return [(info, reader.read(name)) for name, info in infos.items()]
 
 
 def _journal(data: bytes, folder: Path) -> object:

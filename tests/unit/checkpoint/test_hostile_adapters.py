@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from neuronc.checkpoint.lora import open_adapter
 from neuronc.checkpoint.lora_config import read_lora_config
-from neuronc.checkpoint.torch_reader import load_torch_file, to_array
+from neuronc.checkpoint.torch_reader import TorchReader, load_torch_file
 from neuronc.errors import InputError
 from tests.unit.checkpoint.hostile import JSON_VALUES, QUICK, damaged, refuse_or_accept
 
@@ -88,8 +88,8 @@ def _shadowed() -> torch.Tensor:
 
 def test_attributes_that_a_pickle_sets_on_a_tensor_are_not_used(tmp_path: Path) -> None:
     torch.save({"a": _shadowed()}, tmp_path / "x.bin")
-    found = load_torch_file(tmp_path / "x.bin")["a"]
-    assert to_array("a", found).tolist() == [0, 0]
+    found = load_torch_file(tmp_path / "x.bin")
+    assert TorchReader(folder=tmp_path, stored=found).read("a").tolist() == [0, 0]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuronc.checkpoint.blocks import RangeReader
 from neuronc.checkpoint.checkpoint import open_checkpoint
 from neuronc.errors import InputError
 
@@ -46,6 +47,33 @@ def test_an_array_read_is_not_shared_with_the_file(folder: Path) -> None:
     reader = open_checkpoint(str(folder)).reader
     reader.read("w")[:] = 1
     assert not reader.read("w").any()
+
+
+def test_a_file_is_mapped_no_longer_than_a_tensor_is_read(folder: Path) -> None:
+    path = _save(folder, {"w": torch.arange(5000.0)})
+    reader = open_checkpoint(str(folder)).reader
+    assert reader.read("w")[-1] == 4999
+    assert str(path) not in Path("/proc/self/maps").read_text(), "it counts as our memory"
+
+
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_rows_are_read_of_any_order_in_the_file(folder: Path, start: int) -> None:
+    whole = torch.arange(60.0).reshape(3, 4, 5)
+    views = {"plain": whole, "turned": whole.permute(2, 0, 1), "part": whole[:, 1:, ::2]}
+    _save(folder, views)
+    reader = open_checkpoint(str(folder)).reader
+    assert isinstance(reader, RangeReader)
+    for name, view in views.items():
+        found = reader.read_range(name, start, len(view))
+        assert np.array_equal(found, view[start:].numpy()), name
+
+
+def test_a_file_cut_after_it_was_opened_is_refused(folder: Path) -> None:
+    path = _save(folder, {"w": torch.zeros(5000)})
+    reader = open_checkpoint(str(folder)).reader
+    os.truncate(path, 5000)
+    with pytest.raises(InputError, match=r"pytorch_model\.bin became shorter"):
+        reader.read("w")
 
 
 def test_parts_of_an_index_are_read(folder: Path) -> None:
