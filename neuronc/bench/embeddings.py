@@ -11,7 +11,7 @@ from neuronc.bench.caveats import busy_machine
 from neuronc.bench.document import headline
 from neuronc.bench.environment import Environment, peak_rss_bytes, read_environment
 from neuronc.bench.statistics.distribution import Distribution, describe
-from neuronc.bench.terminal import number
+from neuronc.bench.terminal_tables import number
 from neuronc.progress import SILENT, Progress
 
 if TYPE_CHECKING:

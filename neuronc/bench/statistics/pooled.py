@@ -157,4 +157,5 @@ def _interval(
 
 
 def _cube_root(n: int) -> int:
-    return max(1, math.ceil(round(n ** (1 / 3), 9)))
+    root: float = n ** (1 / 3)
+    return max(1, math.ceil(round(root, 9)))
