@@ -22,13 +22,13 @@ def table_of(title: str, columns: Sequence[str], *, wide: bool) -> Any:
     if not wide:  # one blank between columns, so that 80 hold all digits
         table.padding, table.show_edge = (0, 0), False
     for number_, column in enumerate(columns):
-        table.add_column(column, justify="left" if number_ == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number_ == 0 or column == "program" else "right", no_wrap=True)
     return table
 
 
 def cells_table(cells: Sequence[Row], width: int) -> Any:
     """Every program by itself."""
-    title = "programs alone, ms a call; predicted: what the machine's peaks allow at best"
+    title = "programs alone, ms a call (predicted: at best, by the machine's peaks)"
     return _filled(title, _CELLS, cells, width)
 
 
@@ -41,7 +41,7 @@ def classes_tables(document: Row, width: int) -> Iterator[Any]:
         if steps["ms"]["n"]
     ]
     if rows:
-        title = "programs in these runs, ms a call; jitter: p99.9 (of few, the slowest) over p50"
+        title = "programs in these runs, ms a call (jitter: p99.9, of few max, over p50)"
         yield _filled(title, _CLASSES, rows, width)
 
 
@@ -82,10 +82,10 @@ _CELLS: tuple[Column, ...] = (
     ("p99", 0, _cut("p99")),
     ("max", 120, lambda row: number(row["ms"]["max"])),
     ("n", 120, lambda row: str(row["n"])),
-    ("tok/s", WIDE, lambda row: number(row["tokens_per_s"])),
+    ("tok/s", 120, lambda row: number(row["tokens_per_s"])),
     *_FLOOR,
     ("MBU", 0, lambda row: share(row["mbu"])),
-    ("MFU", WIDE, lambda row: share(row["mfu"])),
+    ("MFU", 120, lambda row: share(row["mfu"])),
 )
 _CLASSES: tuple[Column, ...] = (
     ("mode", 0, lambda row: str(row["mode"])),
