@@ -22,7 +22,9 @@ def table_of(title: str, columns: Sequence[str], *, wide: bool) -> Any:
     if not wide:  # one blank between columns, so that 80 hold all digits
         table.padding, table.show_edge = (0, 0), False
     for number_, column in enumerate(columns):
-        table.add_column(column, justify="left" if number_ == 0 or column == "program" else "right", no_wrap=True)
+        table.add_column(
+            column, justify="left" if number_ == 0 or column == "program" else "right", no_wrap=True
+        )
     return table
 
 
