@@ -7,6 +7,7 @@ from typing import Any
 from neuronc.artifact.manifest import WEIGHTS_DIR, Manifest
 from neuronc.bench import metrics
 from neuronc.bench.caveats import find_caveats
+from neuronc.bench.definitions import DEFINITIONS
 from neuronc.bench.engine_protocol import StepLike
 from neuronc.bench.modes.runs import RunSet
 from neuronc.bench.modes.sweep import Axis, Point, find_best, find_knee, kept_up
@@ -16,10 +17,7 @@ from neuronc.bench.roofline.steps import Roofline
 from neuronc.bench.run import Measured
 from neuronc.bench.run_set_report import cell_dict, run_set_dict
 from neuronc.bench.settings import Settings
-from neuronc.bench.statistics.estimate import MEANT as MEANT_BY_ESTIMATE
 from neuronc.bench.statistics.estimate import wilson
-from neuronc.bench.statistics.pooled import MEANT
-from neuronc.bench.statistics.steady import RATIO
 from neuronc.bench.timeline import RequestRecord, Timeline
 
 SCHEMA = "neuronc.bench/1"
@@ -30,34 +28,6 @@ NOT_LOOKED: dict[str, Any] = {
     "before": {},
     "after": {},
 }
-TIMES = (
-    "Of a request: t_sched is its scheduled arrival (in a closed loop, which schedules nothing, when"
-    " it was sent), t_send when the engine was given it, t_1 to t_n when its n tokens could be read"
-    " on the host. All by one monotonic clock."
-)
-MORE_DEFINITIONS = {
-    "goodput_requests_per_s": "Requests that kept every bound / duration.",
-    "attainment": "Requests that kept every bound / requests to be made; failed ones kept none.",
-    "fluidity": "Token deadlines met / token deadlines: deadline_1 = t_sched + the ttft bound,"
-    " deadline_(j+1) = deadline_j + the tpot bound, anew from a token that missed its own.",
-    "user_tokens_per_s": "1 / p50 of tpot: what one user gets while an answer comes.",
-    "user_tokens_per_s_p95": "1 / p95 of tpot: 95 of 100 requests get at least this.",
-    "kept_up": "Time from the first to the last arrival / time between their first tokens, at most"
-    " 1: below it, a queue grows.",
-    "output_tokens_per_s_steady": "Tokens in the steady window / its length: the longest time with"
-    f" {RATIO:.0%} of the peak number of requests in their slots.",
-    "intervals": f"{MEANT} {MEANT_BY_ESTIMATE}",
-    "mbu": "Bytes that the step's real tokens need / (its median time x read bandwidth).",
-    "mfu": "FLOPs that the step's real tokens need / (its median time x peak FLOPs per second).",
-    "context": "Of a program alone: tokens in each slot afterwards. Decode at the first position its"
-    " bucket is chosen for, halfway and at its end; prefill at the start of a slot, halfway, at the end.",
-    "floor_ms": "Predicted by the roofline: the larger of (bytes of the program, padding and all, /"
-    " read bandwidth) and (its FLOPs / peak FLOPs per second), by the peaks of machine.source. No"
-    " step is faster, unless its weights stay in a cache.",
-    "over_floor": "Measured: median time of the step / floor_ms.",
-    "jitter": "Of a step class: p99.9 / p50 of its times, and their standard deviation / mean.",
-}
-"""Of what is no metric of a timeline alone."""
 NEURON_TARGETS = ("inf2", "trn1", "trn1n", "trn2", "trn3")
 
 
@@ -118,7 +88,7 @@ def make_document(
         "ran_on": ran_on,
         "fingerprint": dict(fingerprint),
         "environment": dict(environment),
-        "definitions": {"t": TIMES, **metrics.DEFINITIONS, **MORE_DEFINITIONS},
+        "definitions": dict(DEFINITIONS),
         "workload": _workload(measured, settings),
         "load": {**load, "first_call_ms": measured.warmth.first_call_ms},
         "machine": None if roofline is None else roofline.machine.to_dict(),

@@ -107,17 +107,15 @@ def check_tokens(
         prompts = {request.request_id: request.prompt_ids for request in requests}
         for record in timeline.requests:
             prompt = prompts[record.request_id]
-            by_record = _check_against_record(check, record, prompt, known)
             answer = (alone or {}).get(prompt)
-            by_answer = answer is not None and _check_against_alone(
-                check, record, answer, same_bits
-            )
+            by_record = _check_against_record(check, record, prompt, known)
+            by_answer = _check_against_alone(check, record, answer, same_bits)
             check.requests += bool(record.token_ids)
             check.requests_checked += bool(record.token_ids) and (by_record or by_answer)
             other = first.setdefault(prompt, record.token_ids)
             if not by_answer:  # else the others were held against the same answer
                 _check_against_run(check, record, other, same_bits)
-            if len(record.token_ids) > len(first[prompt]):
+            if len(record.token_ids) > len(other):
                 first[prompt] = record.token_ids
             check.tokens_checked += len(record.token_ids)
     return check
@@ -151,9 +149,11 @@ def _check_against_record(
 
 
 def _check_against_alone(
-    check: TokenCheck, record: RequestRecord, answer: Alone, same_bits: bool
+    check: TokenCheck, record: RequestRecord, answer: Alone | None, same_bits: bool
 ) -> bool:
     """True if nothing was left to compare."""
+    if answer is None:
+        return False
     for index, (token, wanted) in enumerate(zip(record.token_ids, answer.token_ids, strict=False)):
         check.tokens_alone += 1
         if token == wanted:

@@ -99,7 +99,12 @@ RepeatsOption = Annotated[
     ),
 ]
 TimeBudgetOption = Annotated[
-    float, typer.Option("--time-budget", metavar="S", help="Seconds for all of it.")
+    float,
+    typer.Option(
+        "--time-budget",
+        metavar="S",
+        help="Seconds for all of it; arrivals or a whole trace that take longer are refused.",
+    ),
 ]
 RunLimitOption = Annotated[
     float | None,

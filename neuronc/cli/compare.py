@@ -41,7 +41,8 @@ def compare(
             "--fail-on",
             metavar="RULES",
             help="[MODE:]METRIC>+N% or <-N%, with commas between"
-            " (default: tpot.p50>+5%,ttft.p50>+5%,throughput<-5%).",
+            " (default: tpot.p50>+5%,ttft.p50>+5%,throughput<-5%; of sweeps with an SLO also"
+            " best<-5%).",
         ),
     ] = None,
     mode: Annotated[
@@ -83,6 +84,9 @@ def compare(
     Each rule is tested on the repeats in the files, so that chance alone fails at most one
     comparison in 20. FAIL: the whole interval of B against A is past the limit. PASS: it is wholly
     inside. Otherwise the repeats cannot tell, and the answer says about how many more could.
+
+    Sweeps are compared at each load (the loads must be the same); best and knee are rules about a
+    whole sweep: best<-5% fails where the largest load that meets the SLO got smaller.
     """
     from neuronc.bench.compare.rules import parse_mode, parse_rules
     from neuronc.bench.outputs.save import Files, save_page

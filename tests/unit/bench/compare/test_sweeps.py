@@ -169,7 +169,7 @@ def test_best_load_of_another_mode_is_refused() -> None:
 @pytest.mark.parametrize("chance", [0.1, 0.5, 0.9])
 def test_loads_on_a_grid_raise_at_most_one_false_alarm_in_20(repeats: int, chance: float) -> None:
     # The hardest case: the truth lies between two loads, so each repeat lands on either by chance.
-    draw, pairs = random.Random(f"{repeats} {chance}"), 1000
+    draw, pairs = random.Random(f"{repeats} {chance}"), 500
     rules = rules_of("sweep:best<-5%")
 
     def sweeps() -> list[Run]:

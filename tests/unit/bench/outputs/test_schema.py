@@ -1,10 +1,16 @@
+import io
 from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 import pytest
+from rich.console import Console
 
+from neuronc.bench.outputs.csv_table import csv_lines
+from neuronc.bench.outputs.html.page import render_html
+from neuronc.bench.outputs.markdown import markdown_lines
 from neuronc.bench.outputs.schema import SCHEMA_NAME, load_schema
+from neuronc.bench.terminal import render
 from tests.bench_examples.documents import EXAMPLES, example, few, serve
 
 Change = Callable[[dict[str, Any]], object]
@@ -68,6 +74,36 @@ def test_broken_documents_fail(name: str) -> None:
     document = example("serve")
     BROKEN[name](document)
     assert problems(document)
+
+
+LATER = {
+    *("requests", "requests_checked", "tokens_alone", "over_floor", "kept_up"),
+    *("user_tokens_per_s", "user_tokens_per_s_p95", "late_ms"),
+}
+
+
+def _before(value: Any) -> Any:
+    """A document from before these keys were there."""
+    if isinstance(value, list):
+        return [_before(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _before(inner)
+        for key, inner in value.items()
+        if key.partition(".")[0] not in LATER or isinstance(inner, list)
+    }
+
+
+@pytest.mark.parametrize("name", ["decoder", "sweep"])
+def test_documents_without_later_keys_are_valid_and_are_drawn(name: str) -> None:
+    old = _before(example(name))
+    assert old != example(name)
+    assert problems(old) == []
+    assert len(render_html(old)) > 100_000
+    render(old, Console(file=io.StringIO(), width=100))
+    assert list(csv_lines(old))
+    assert list(markdown_lines(old))
 
 
 def test_null_is_refused_where_the_contract_does_not_name_it() -> None:
