@@ -25,7 +25,7 @@ COLUMNS = (
 )
 SAME = "the same weights, dtypes and threads"
 OF_THEIR_OWN = "as they come: dtypes and threads of their own choice, so no two are the same work"
-_WIDTH = 140  # of what is no terminal
+_WIDTH = 180  # of what is no terminal
 _WORDS = 2  # the first columns that are not numbers
 
 
