@@ -115,7 +115,7 @@ def _literal_dict(path: Path, name: str) -> dict[str, str]:
 
 def _statement(source: str, name: str) -> str:
     """From where ``name`` is assigned on to the next statement: parsing a long file takes a while."""
-    begin = re.search(rf"^{name}\b", source, re.MULTILINE)
+    begin = re.search(rf"^{name}\s*=", source, re.MULTILINE)
     if begin is None:
         return ""
     end = re.compile(r"^[^\s)\]}#]", re.MULTILINE).search(source, begin.end())
