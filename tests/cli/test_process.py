@@ -5,14 +5,15 @@ import subprocess
 import sys
 import time
 
-_LOSES_AN_INTERRUPT = """
+_LOSES = """
 import sys, time
 from neuronc.cli import app
 
 class Loses:
     def __del__(self):
         raise KeyboardInterrupt
-
+"""
+_LOSES_AN_INTERRUPT = f"""{_LOSES}
 def main(application, argv):
     Loses()
     try:
@@ -35,14 +36,7 @@ def test_ctrl_c_that_a_library_callback_swallowed_still_ends_the_program() -> No
     assert time.monotonic() - begin < 15
 
 
-_LOSES_ONE_AT_THE_END = """
-import sys, time
-from neuronc.cli import app
-
-class Loses:
-    def __del__(self):
-        raise KeyboardInterrupt
-
+_LOSES_ONE_AT_THE_END = f"""{_LOSES}
 def main(application, argv):
     Loses()
     return 130
