@@ -193,8 +193,8 @@ def _check_shapes(folder: Path, old: SplitManifest, source: Source) -> None:
 def _check_layout(folder: Path, manifest: Manifest, old: SplitManifest, source: Source) -> None:
     """The same part of every tensor on every rank, padding too, and as the programs take it."""
     if source.quantize != manifest.quantize:
-        stored = source.quantize or source.dtype
-        message = f"{source.name} holds {stored} weights; the programs of {folder} take"
+        kind = source.quantize or source.dtype
+        message = f"{source.name} holds {kind} weights; the programs of {folder} take"
         message += f" {manifest.quantize or manifest.dtype}"
         raise InputError(message, hint="pass the checkpoint itself, or split it as they need it")
     taken = {

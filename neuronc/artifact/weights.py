@@ -212,7 +212,7 @@ def _check_task(recipe: Recipe, config: ModelConfig, folder: Path) -> None:
     task = "generate" if embedding is None else "embed"
     if embedding is None:
         refuse_words_of(recipe)
-    asked = {"task": None if recipe.task == "auto" else recipe.task}
+    asked: dict[str, object] = {"task": None if recipe.task == "auto" else recipe.task}
     found: dict[str, object] = {"task": task}
     if embedding is not None:
         asked |= {"pooling": recipe.pooling, "normalize": recipe.normalize}

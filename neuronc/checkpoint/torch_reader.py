@@ -122,7 +122,7 @@ def _stored(path: Path, name: str, tensor: "torch.Tensor", placed: "torch.Tensor
     item_bytes = info.dtype.size_bytes
     # torch documents it as the way to an offset, underscore and all (notes, "Serialization")
     begin = torch.Tensor.untyped_storage(placed)._checkpoint_offset
-    offset = -1 if begin is None else begin + tensor.storage_offset() * item_bytes
+    offset = -1 if begin is None else begin + int(tensor.storage_offset()) * item_bytes
     if not 0 <= offset <= path.stat().st_size - (item_bytes if tensor.numel() else 0):
         message = f"{path} does not say where in it the values of {name!r} lie"
         raise InputError(message, hint="convert the checkpoint to safetensors")
