@@ -197,11 +197,6 @@ def _check_layout(folder: Path, manifest: Manifest, old: SplitManifest, source: 
         message = f"{source.name} holds {kind} weights; the programs of {folder} take"
         message += f" {manifest.quantize or manifest.dtype}"
         raise InputError(message, hint="pass the checkpoint itself, or split it as they need it")
-    taken = {
-        tensor.name: (tensor.shape, tensor.dtype)
-        for tensor in manifest.programs[0].signature.inputs
-        if tensor.kind == "weight"
-    }
     rules = _rules(source)
     for name, rule in rules.items():
         there = old.tensors[name].rule
@@ -209,6 +204,18 @@ def _check_layout(folder: Path, manifest: Manifest, old: SplitManifest, source: 
             message = f"{name!r} is split otherwise for the programs of {folder}"
             message += f": {there.role} over dim {there.dim}, here {rule.role} over dim {rule.dim}"
             raise InputError(message, hint="another neuronc made it: compile the checkpoint")
+    _check_taken(folder, manifest, rules, source)
+
+
+def _check_taken(
+    folder: Path, manifest: Manifest, rules: Mapping[str, ParamRule], source: Source
+) -> None:
+    """Whether the programs take just what the rank files will hold, scales among it."""
+    taken = {
+        tensor.name: (tensor.shape, tensor.dtype)
+        for tensor in manifest.programs[0].signature.inputs
+        if tensor.kind == "weight"
+    }
     stored = stored_tensors(rules.values(), dtype=source.dtype, scheme=source.quantize)
     here = {tensor.rule.name: (tensor.rule.rank_shape, tensor.dtype) for tensor in stored}
     for name, found in here.items():

@@ -41,7 +41,7 @@ def run(place: Path, work: str, after: str = "") -> tuple[int, list[str]]:
 
 
 TOLD = "InputError the model changed while it was read: a file became shorter"
-ZEROS = rf"{b'xx'} {bytes(2)} {bytes(2)}"
+ZEROS = rf"{b'xx'!r} {bytes(2)!r} {bytes(2)!r}"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ ZEROS = rf"{b'xx'} {bytes(2)} {bytes(2)}"
 )
 def test_zeros_are_read_and_the_block_ends_in_an_error(tmp_path: Path, work: str) -> None:
     code, lines = run(tmp_path, work)
-    assert (code, lines) == (0, [rf"{b'xx'} {b'xx'} {b'xx'}", ZEROS, TOLD])
+    assert (code, lines) == (0, [rf"{b'xx'!r} {b'xx'!r} {b'xx'!r}", ZEROS, TOLD])
 
 
 def test_what_the_system_finds_is_told_as_well(tmp_path: Path) -> None:
