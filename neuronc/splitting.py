@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neuronc.artifact.atomic import atomic_folder, check_output, require_apart, resumable_folder
 from neuronc.artifact.weights import open_for
+from neuronc.checkpoint.shrinking_files import shrinking_files_noticed
 from neuronc.parallel.split_manifest import SplitManifest
 from neuronc.parallel.split_options import DEFAULT_SPLIT, SplitOptions
 from neuronc.parallel.split_tensors import split_checkpoint
@@ -31,7 +32,10 @@ def split(
     require_apart(out_dir, "adapter", recipe.adapter)
     check_output(out_dir, overwrite=overwrite)
     checkpoint = open_for(recipe)
-    with resumable_folder(out_dir, overwrite=overwrite) as folder:
+    with (
+        shrinking_files_noticed(checkpoint.source),
+        resumable_folder(out_dir, overwrite=overwrite) as folder,
+    ):
         return split_checkpoint(
             checkpoint,
             folder,
@@ -55,5 +59,8 @@ def unsplit(
     """Put the split in ``folder`` together again as a checkpoint in the new folder ``out_dir``."""
     require_apart(out_dir, "split folder", folder)
     check_output(out_dir, overwrite=overwrite)
-    with atomic_folder(out_dir, overwrite=overwrite) as staging:
+    with (
+        shrinking_files_noticed(folder),
+        atomic_folder(out_dir, overwrite=overwrite) as staging,
+    ):
         return unsplit_folder(folder, staging, max_file_bytes=max_file_bytes, progress=progress)

@@ -12,7 +12,7 @@ from neuronc.checkpoint.folder import has_weights, read_config
 from neuronc.checkpoint.lora import open_adapter
 from neuronc.checkpoint.remote.mirror import mirror_of, named_by_url
 from neuronc.checkpoint.remote.url import local_form
-from neuronc.checkpoint.sentence import config_for
+from neuronc.checkpoint.sentence import config_for, refuse_words_of
 from neuronc.checkpoint.source import portable_source, resolve_source
 from neuronc.errors import PlanError, UsageError
 from neuronc.families.model_config import ModelConfig, read_model_config
@@ -193,6 +193,7 @@ def _split_source(recipe: Recipe) -> Source:
         message += f"; asked for quantize {recipe.quantize}"
         raise PlanError(message, hint="pass no --quantize, or split the checkpoint again with it")
     config = read_model_config(read_config(folder), source=split.source)
+    _check_task(recipe, config, folder)
     return Source(
         name=split.source,
         config=config,
@@ -203,6 +204,23 @@ def _split_source(recipe: Recipe) -> Source:
         split=split,
         folder=folder,
     )
+
+
+def _check_task(recipe: Recipe, config: ModelConfig, folder: Path) -> None:
+    """Whether the recipe asks for the task, and the embedding, that ``folder`` was split for."""
+    embedding = config.embedding
+    task = "generate" if embedding is None else "embed"
+    if embedding is None:
+        refuse_words_of(recipe)
+    asked: dict[str, object] = {"task": None if recipe.task == "auto" else recipe.task}
+    found: dict[str, object] = {"task": task}
+    if embedding is not None:
+        asked |= {"pooling": recipe.pooling, "normalize": recipe.normalize}
+        found |= {"pooling": embedding.pooling, "normalize": embedding.normalize}
+    for name, value in found.items():
+        if asked[name] not in (None, value):
+            message = f"{folder} was split for {name} {value}; asked for {asked[name]}"
+            raise PlanError(message, hint="pass the checkpoint that it was made of")
 
 
 def _config_source(recipe: Recipe) -> Source:

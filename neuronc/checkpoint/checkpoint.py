@@ -28,6 +28,7 @@ class Checkpoint:
         origins: For tensors that have the model's names in place of their own: what they are made
             of, in the order of the rows; a tensor that is not there is its own origin.
         adapter: What `reader` merges into the tensors that it reads.
+        adapter_folder: Where that lies.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Checkpoint:
     reader: TensorReader
     origins: Mapping[str, tuple[TensorInfo, ...]] = field(default_factory=dict)
     adapter: MergedAdapter | None = None
+    adapter_folder: Path | None = None
 
 
 def open_checkpoint(source: str, *, revision: str | None = None) -> Checkpoint:

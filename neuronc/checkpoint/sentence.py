@@ -32,7 +32,7 @@ def config_for(recipe: Recipe, config: Mapping[str, Any], folder: Path) -> Mappi
     """
     embeds = recipe.task == "embed" or (recipe.task == "auto" and is_encoder(config))
     if not embeds:
-        _refuse_words_of(recipe)
+        refuse_words_of(recipe)
         return {name: value for name, value in config.items() if name != FIELD}
     found = Embedding(**config[FIELD]) if FIELD in config else _beside(folder, recipe)
     return with_embedding(
@@ -44,7 +44,8 @@ def config_for(recipe: Recipe, config: Mapping[str, Any], folder: Path) -> Mappi
     )
 
 
-def _refuse_words_of(recipe: Recipe) -> None:
+def refuse_words_of(recipe: Recipe) -> None:
+    """Raise `UsageError` for a recipe of a decoder that says how to embed."""
     for name in ("pooling", "normalize", "buckets"):
         if getattr(recipe, name) not in (None, ()):
             message = f"{name} is for encoders, and the task is to generate"

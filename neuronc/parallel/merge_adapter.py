@@ -69,7 +69,9 @@ def merge_adapter(checkpoint: Checkpoint, config: ModelConfig, adapter: Adapter)
     reader = _MergedReader(
         reader=checkpoint.reader, infos=checkpoint.tensors, adapter=adapter, changes=changes
     )
-    return replace(checkpoint, reader=reader, adapter=adapter.identity)
+    return replace(
+        checkpoint, reader=reader, adapter=adapter.identity, adapter_folder=adapter.folder
+    )
 
 
 def _check_tied(adapter: Adapter, config: ModelConfig) -> None:

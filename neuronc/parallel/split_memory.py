@@ -1,12 +1,14 @@
 """How much memory a split may take, and what it does with it."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuronc.checkpoint.blocks import RangeReader
+from neuronc.checkpoint.process_memory import peak_rss_bytes
 from neuronc.checkpoint.tensor_info import TensorInfo, TensorReader
-from neuronc.dtypes import Dtype
 from neuronc.errors import PlanError
+from neuronc.parallel.split_options import SplitOptions
 
 MIB = 1 << 20
 DEFAULT_BLOCK_BYTES = 4 * MIB
@@ -15,6 +17,12 @@ REMOTE_BLOCK_BYTES = 32 * MIB
 
 _PROCESS_BYTES = 128 * MIB
 """What the interpreter with numpy takes, and the manifest of a large model: 70 to 100 MB measured."""
+
+_TORCH_BYTES = 256 * MIB
+"""What torch takes once it is imported."""
+
+_COPIES = 3
+"""Of a tensor that is read whole: as stored, as read, and what a format does in between."""
 
 _BLOCKS_WAITING = 6
 
@@ -59,29 +67,36 @@ class SplitMemory:
         if max_memory_bytes < least:
             message = f"--max-memory {max_memory_bytes} bytes; a split takes {least} bytes at least"
             raise PlanError(message, hint=f"pass --max-memory {-(-least // MIB)}MiB or more")
-        room = (max_memory_bytes - _PROCESS_BYTES) // _BLOCKS
-        return cls(block_bytes=min(wanted, room))
+        room = (max_memory_bytes - max(_PROCESS_BYTES, peak_rss_bytes())) // _BLOCKS
+        return cls(block_bytes=max(MIB, min(wanted, room)))
 
 
 def check_fits(
-    reader: TensorReader,
-    infos: Mapping[str, TensorInfo],
-    element: Dtype,
-    max_memory_bytes: int | None,
+    reader: TensorReader, infos: Mapping[str, TensorInfo], options: SplitOptions
 ) -> None:
-    """Refuse a checkpoint whose reader has to hold a tensor that is too large, before any work.
+    """Refuse a checkpoint that takes more memory than is allowed, before any work.
+
+    That is where a tensor has to be held whole, with its copies, or where torch was imported, which
+    alone takes more than the rest.
 
     Raises:
-        PlanError: ``max_memory_bytes`` is less than the largest tensor with its copies.
+        PlanError: ``options.max_memory_bytes`` is less than that.
     """
-    if max_memory_bytes is None or isinstance(reader, RangeReader):
+    allowed = options.max_memory_bytes
+    if allowed is None:
         return
+    is_unsharded = options.layout == "transformers-neuronx"
+    process_bytes = max(_PROCESS_BYTES, peak_rss_bytes())
+    if is_unsharded and "torch" not in sys.modules:
+        process_bytes += _TORCH_BYTES
     largest = max(infos.values(), key=lambda info: info.size_bytes)
-    copies = 2 * largest.size_bytes  # as stored and as read; each block is cast by itself
-    needed = _PROCESS_BYTES + copies
-    if needed > max_memory_bytes:
-        message = (
-            f"{largest.name!r} has to be read whole: about {needed} bytes of memory needed,"
-            f" --max-memory {max_memory_bytes} in {element.name}"
-        )
-        raise PlanError(message, hint="convert the checkpoint to safetensors, or allow more")
+    is_whole = is_unsharded or not isinstance(reader, RangeReader)
+    held = _COPIES * largest.size_bytes if is_whole else _BLOCKS * MIB
+    needed = process_bytes + held
+    if needed > allowed:
+        of_what = f", {largest.name!r} whole among it" if is_whole else ""
+        message = f"--max-memory {allowed} bytes; a split takes about {needed} bytes{of_what}"
+        hint = f"pass --max-memory {-(-needed // MIB)}MiB or more"
+        if is_whole or "torch" in sys.modules:
+            hint += ", or convert the checkpoint to safetensors"
+        raise PlanError(message, hint=hint)

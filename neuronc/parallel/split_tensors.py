@@ -93,7 +93,7 @@ def split_checkpoint(
             is writing into ``out_dir``.
     """
     options.check(tp, quantize)
-    before = file_stats(checkpoint.path)
+    before = _stats(checkpoint)
     work = _prepare(checkpoint, out_dir, tp, dtype, options, quantize, progress)
     if not resumable:
         return _finish(work, *_write_weights(work, None), before)
@@ -123,7 +123,7 @@ def _prepare(
     element = resolve_dtype(infos, dtype, source=checkpoint.source)
     plan = plan_parallelism(config, {n: i.shape for n, i in infos.items()}, tp, quantize=quantize)
     check_complete(infos, config, source=checkpoint.source)
-    check_fits(named.reader, infos, element, options.max_memory_bytes)
+    check_fits(named.reader, infos, options)
     return _Work(
         checkpoint=named,
         plan=plan,
@@ -192,8 +192,9 @@ def _finish(
     before: list[FileStat],
 ) -> SplitManifest:
     checkpoint, plan = work.checkpoint, work.plan
-    if file_stats(checkpoint.path) != before:
-        message = f"{checkpoint.source} changed while it was split"
+    if _stats(checkpoint) != before:
+        what = f", or adapter {checkpoint.adapter.name}," if checkpoint.adapter else ""
+        message = f"{checkpoint.source}{what} changed while it was split"
         raise InputError(message, hint="leave the checkpoint alone, and split it again")
     left_out = [name for name in checkpoint.tensors if name not in plan.rules]
     linked = link_checkpoint(checkpoint, plan.rules, work.element) if work.options.link else None
@@ -220,6 +221,12 @@ def _finish(
     )
     write_split_manifest(manifest, work.out_dir)
     return manifest
+
+
+def _stats(checkpoint: Checkpoint) -> list[FileStat]:
+    """Of every file that is read."""
+    folder = checkpoint.adapter_folder
+    return file_stats(checkpoint.path) + ([] if folder is None else file_stats(folder))
 
 
 def origins_of(checkpoint: Checkpoint, name: str) -> tuple[TensorInfo, ...]:

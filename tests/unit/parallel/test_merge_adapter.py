@@ -1,6 +1,7 @@
 """What a merged adapter does to a split, and which adapters are refused."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from neuronc.errors import InputError, UsageError
 from neuronc.parallel import merge_adapter
 from neuronc.parallel.split_manifest import read_split_manifest
 from neuronc.pipeline import split
+from neuronc.progress import SilentProgress
 from neuronc.recipe import Recipe
 from tests.tiny_adapters import UP, A, B, Tensors, named, write_adapter
 from tests.tiny_models import edit_config, make_checkpoint
@@ -94,6 +96,22 @@ def test_a_file_of_torch_save_is_read_too(tiny_llama: Path, tmp_path: Path) -> N
 
     assert found.adapter.file == "adapter_model.bin"
     assert found.reader.read(f"{UP}.weight").tobytes() == expected.tobytes()
+
+
+def test_an_adapter_that_changes_during_the_split_is_noticed(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "chat")
+
+    class Touches(SilentProgress):
+        def stage(self, *args: Any, **options: Any) -> Any:
+            os.utime(adapter / "adapter_model.safetensors")
+            return super().stage(*args, **options)
+
+    recipe = Recipe(checkpoint=str(tiny_llama), adapter=str(adapter))
+    with pytest.raises(InputError, match="or adapter chat, changed while it was split"):
+        split(recipe, tmp_path / "out", progress=Touches())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_pickle_that_runs_code_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
