@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from neuronc.checkpoint.paths import reading
 from neuronc.checkpoint.tensor_info import Place
 
 DIRECT_BYTES = 64 << 20
@@ -71,7 +72,8 @@ class DirectFile:
         the buffer takes a copy, made by the system where there is a place.
 
         Raises:
-            OSError: as the system says.
+            InputError: what lies at ``place`` cannot be read.
+            OSError: as the system says of writing.
         """
         values = np.frombuffer(data, np.uint8)
         done = self._write_in_place(values)
@@ -89,13 +91,16 @@ class DirectFile:
         """Append the bytes at ``place``; how many there were.
 
         Raises:
-            OSError: as the system says.
+            InputError: they cannot be read.
+            OSError: as the system says of writing.
         """
-        source, copied = os.open(place.path, os.O_RDONLY), 0
+        with reading(place.path):
+            source, copied = os.open(place.path, os.O_RDONLY), 0
         try:
             while copied < size_bytes:
                 free = self._buffer[self._filled : self._filled + size_bytes - copied]
-                count = os.preadv(source, [free.data], place.offset + copied)
+                with reading(place.path):
+                    count = os.preadv(source, [free.data], place.offset + copied)
                 if not count:
                     break
                 copied += count

@@ -53,7 +53,9 @@ def test_a_cluster_makes_what_this_machine_makes_and_outlives_a_node(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     here = build(tiny_checkpoint, tmp_path / "here", "--cache", "off")
-    with ray_cluster({}, {}, env=dict(os.environ)) as cluster:
+    killed = tmp_path / "killed"
+    node = {"PYTHONPATH": str(_code_that_waits_for(killed, tmp_path))}
+    with ray_cluster(node, node, env=dict(os.environ)) as cluster:
         ray = ("--executor", "ray", "--address", cluster.address)
         cache = tmp_path / "cache"
 
@@ -63,6 +65,7 @@ def test_a_cluster_makes_what_this_machine_makes_and_outlives_a_node(
                 assert process.poll() is None
                 time.sleep(0.02)
             cluster.kill(0)
+            killed.touch()
 
         there = build(
             tiny_checkpoint, tmp_path / "there", *ray, "--cache", str(cache),
@@ -115,12 +118,37 @@ def test_an_error_on_a_node_is_told_as_here(
 
 def _other_code(tmp_path: Path) -> Path:
     """A folder whose ``sitecustomize`` gives the code that makes programs another digest."""
+    return _site(
+        tmp_path,
+        "from neuronc.cache import program_keys",
+        "program_keys.code_digest = lambda patterns: 'of another version'",
+    )
+
+
+def _code_that_waits_for(sign: Path, tmp_path: Path) -> Path:
+    """A folder whose ``sitecustomize`` lets nobody who owns a program go on before ``sign``.
+
+    So a program is still being made when the node is killed, however fast this machine is.
+    """
+    return _site(
+        tmp_path,
+        "import contextlib, os, time",
+        "from neuronc.cache import cache",
+        "whole = cache.key_lock",
+        "@contextlib.contextmanager",
+        "def key_lock(*args, **options):",
+        "    with whole(*args, **options):",
+        f"        while not os.path.exists({str(sign)!r}):",
+        "            time.sleep(0.01)",
+        "        yield",
+        "cache.key_lock = key_lock",
+    )
+
+
+def _site(tmp_path: Path, *lines: str) -> Path:
     site = tmp_path / "site"
     site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "from neuronc.cache import program_keys\n"
-        "program_keys.code_digest = lambda patterns: 'of another version'\n"
-    )
+    (site / "sitecustomize.py").write_text("\n".join(lines))
     return site
 
 

@@ -2,6 +2,7 @@ import errno
 import mmap
 import os
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from neuronc.checkpoint.direct_file import DirectFile
 from neuronc.checkpoint.tensor_info import Place
+from neuronc.errors import InputError
 
 BLOCK = 4096
 
@@ -141,6 +143,14 @@ def test_whole_blocks_are_written_directly_and_aligned(
     file.flush()
     file.flush()
     assert writes[1:] == [(BLOCK, 4 * BLOCK), (3, 5 * BLOCK)]
+
+
+def test_a_place_that_cannot_be_read_is_no_fault_of_the_file_written(tmp_path: Path) -> None:
+    file = open_new(tmp_path / "out")
+    for path in (tmp_path / "gone", tmp_path):
+        with pytest.raises(InputError, match=f"cannot read {re.escape(str(path))}: "):
+            file.copy(Place(path=path, offset=0), BLOCK)
+    file.close()
 
 
 @pytest.mark.parametrize("opens", [True, False])
