@@ -109,7 +109,13 @@ class Bench(Generic[SessionT, RequestT]):
             return allowed, warm_up(self.session, allowed)
 
     def require_time(
-        self, settings: Settings, warmth: Warmth, allowed: np.ndarray, budget_s: float
+        self,
+        settings: Settings,
+        warmth: Warmth,
+        allowed: np.ndarray,
+        budget_s: float,
+        *,
+        num_artifacts: int = 1,
     ) -> list[Needed]:
         """What one run of each mode takes at least.
 
@@ -117,7 +123,8 @@ class Bench(Generic[SessionT, RequestT]):
             UsageError: the arrivals, or a whole trace, take longer than ``budget_s``.
         """
         needed = self._planner(settings, warmth, allowed, budget_s).needed()
-        require_time(needed, repeats=settings.repeats or 1, budget_s=budget_s)
+        repeats = settings.repeats or 1
+        require_time(needed, repeats=repeats, budget_s=budget_s, num_artifacts=num_artifacts)
         return needed
 
     def plan(

@@ -106,6 +106,10 @@ TimeBudgetOption = Annotated[
         help="Seconds for all of it; arrivals or a whole trace that take longer are refused.",
     ),
 ]
+PairTimeBudgetOption = Annotated[
+    float | None,
+    typer.Option("--time-budget", metavar="S", help="Seconds for both together (default: 60)."),
+]
 RunLimitOption = Annotated[
     float | None,
     typer.Option("--run-limit", metavar="S", help="What a run has not done by then has failed."),

@@ -1,12 +1,13 @@
 """neuronc compare: is a build slower than another one, and may it be?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neuronc.cli import bench_options as flags
+from neuronc.cli.compare_sides import Measuring, read_or_measure
 from neuronc.cli.options import (
     JsonFlag,
     OnOption,
@@ -14,14 +15,11 @@ from neuronc.cli.options import (
     RequireSignatureOption,
 )
 from neuronc.cli.output import Report
-from neuronc.errors import InconclusiveError, NeuroncError, RegressionError, UsageError
+from neuronc.errors import InconclusiveError, NeuroncError, RegressionError
 
 if TYPE_CHECKING:
     from neuronc.bench.compare.documents import BenchDocument
     from neuronc.bench.compare.gate import Comparison
-    from neuronc.bench.settings import Settings
-    from neuronc.progress import Progress
-    from neuronc.recipe import Place
 
 EXAMPLES = (
     "neuronc compare base.json new.json --fail-on 'tpot.p50>+5%,ttft.p99>+10%,throughput<-5%'",
@@ -71,6 +69,7 @@ def compare(
     lengths: flags.LengthsOption = None,
     requests: flags.RequestsOption = None,
     repeats: flags.RepeatsOption = None,
+    time_budget: flags.PairTimeBudgetOption = None,
     on: OnOption = None,
     require_signature: RequireSignatureOption = None,
     quiet: QuietFlag = False,
@@ -101,35 +100,18 @@ def compare(
     require_signatures((a, b), require_signature, progress=make_progress(quiet))
     asked_rules = None if fail_on is None else parse_rules(fail_on)
     wanted = None if mode is None else parse_mode(mode, "--mode")
-    asked = {
-        "--prompt-tokens": prompt_tokens,
-        "--new-tokens": new_tokens,
-        "--lengths": lengths,
-        "--requests": requests,
-        "--repeats": repeats,
-        "--on": on,
-    }
-    if not a.is_dir() and not b.is_dir():
-        _refuse_given(asked)
-
-    def settings(max_length: int) -> "Settings":
-        modes = ("latency", "throughput") if wanted is None else (wanted,)
-        workload = flags.parse_workload(
-            prompt_tokens, new_tokens, lengths, seed=0, stop_at_eos=False, max_length=max_length
-        )
-        return flags.make_settings(
-            arrival=None,
-            slo=None,
-            attainment=None,
-            modes=modes,
-            workload=workload,
-            num_requests=requests,
-            repeats=repeats,
-        )
-
+    asked = Measuring(
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        lengths=lengths,
+        requests=requests,
+        repeats=repeats,
+        time_budget=time_budget,
+        on=on,
+    )
     if a.is_dir() and b.is_dir() and not allow_different:
         _require_alike_artifacts(a, b)
-    base, new = _measured(a, b, settings, on or "target", make_progress(quiet))
+    base, new = read_or_measure(a, b, asked, mode=wanted, progress=make_progress(quiet))
     from neuronc.bench.compare.comparable import caveats, find_mismatches, require_alike
     from neuronc.bench.compare.documents import default_rules, with_modes
     from neuronc.bench.compare.gate import compare as compare_runs
@@ -148,13 +130,6 @@ def compare(
     return _report(comparison, base, new, default_rules=fail_on is None, warnings=doubts)
 
 
-def _refuse_given(options: Mapping[str, object]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        message = f"{', '.join(given)} are about measuring, and files are measured already"
-        raise UsageError(message, hint="leave them out, or give two artifacts")
-
-
 def _require_alike_artifacts(a: Path, b: Path) -> None:
     """Refuse unlike artifacts before a minute is spent on measuring them."""
     from neuronc.artifact.manifest import read_manifest
@@ -162,26 +137,6 @@ def _require_alike_artifacts(a: Path, b: Path) -> None:
     from neuronc.bench.document import fingerprint
 
     require_alike(tuple(unlike_artifacts(*(fingerprint(read_manifest(f)) for f in (a, b)))))
-
-
-def _measured(
-    a: Path, b: Path, workload: "Callable[[int], Settings]", on: "Place", progress: "Progress"
-) -> "tuple[BenchDocument, BenchDocument]":
-    """What is known of both sides: read from files, or measured now in turn."""
-    from neuronc.bench.compare.documents import document_from, read_document
-
-    if not a.is_dir() and not b.is_dir():
-        return read_document(a), read_document(b)
-    if not (a.is_dir() and b.is_dir()):
-        folder, file = (a, b) if a.is_dir() else (b, a)
-        message = f"{folder} is an artifact and {file} a file"
-        raise UsageError(message, hint="give two artifacts, to be measured in turn, or two files")
-    from neuronc.artifact.manifest import read_manifest
-    from neuronc.bench.compare.measured import measure_pair
-
-    max_length = min(read_manifest(folder).max_length for folder in (a, b))
-    found = measure_pair(a, b, workload(max_length), on=on, progress=progress)
-    return document_from(a, found[0]), document_from(b, found[1])
 
 
 def _report(

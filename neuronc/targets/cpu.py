@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.errors import CompilerError, InputError, ToolchainError
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
+from neuronc.targets.cpu_attention import attend_to_filled
 from neuronc.targets.cpu_merge import merge_inputs, merge_linears
 from neuronc.targets.cpu_payload import in_fixed_order
 from neuronc.targets.cpu_rewrites import rewrite_for_cpu
@@ -27,8 +28,17 @@ AXIS = "tp"
 _PAYLOAD_PACKAGES = ("jax", "jaxlib", "numpy", "ml_dtypes")
 
 
-def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> tuple[bytes, MergedWeights]:
+def compile_cpu(
+    text: str, signature: ProgramSignature, *, tp: int, as_written: bool = False
+) -> tuple[bytes, MergedWeights]:
     """Compile one rank's StableHLO ``text`` for ``tp`` ranks.
+
+    Args:
+        text: The program.
+        signature: Its inputs and outputs.
+        tp: How many ranks run it.
+        as_written: Look at every key that the program looks at, also where the cache is empty: for
+            proving a program that will run elsewhere. See `attend_to_filled`.
 
     Returns:
         The serialized executable, and the weights it takes merged: see `merge_inputs`.
@@ -39,6 +49,8 @@ def compile_cpu(text: str, signature: ProgramSignature, *, tp: int) -> tuple[byt
     mesh = make_mesh(tp)
     text, merged = merge_linears(text, signature)
     signature = merge_inputs(signature, merged)
+    if not as_written:
+        text = attend_to_filled(text, signature)
     function = jax.shard_map(
         as_jax_function(rewrite_for_cpu(text, signature), signature),
         mesh=mesh,

@@ -66,8 +66,20 @@ def test_flags_about_measuring_are_refused_for_files(tmp_path: Path, capfd: Capt
     for name in ("a.json", "b.json"):
         (tmp_path / name).write_text("{}")
     paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
-    assert main(["compare", *paths, "--repeats", "3"]) == 2
-    assert "--repeats are about measuring" in capfd.readouterr().err
+    assert main(["compare", *paths, "--repeats", "3", "--time-budget", "9"]) == 2
+    assert "--repeats, --time-budget are about measuring" in capfd.readouterr().err
+
+
+def test_a_trace_that_takes_both_longer_than_the_budget_is_told_what_suffices(
+    pair: tuple[Path, Path], tmp_path: Path, capfd: Capture
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"prompt_tokens": 4, "new_tokens": 20}\n' * 9999)
+    measured = ("--mode", "serve", "--lengths", f"@{trace}", "--quiet", "--json")
+    code, document = compare(capfd, *map(str, pair), *measured, "--time-budget", "4")
+    assert code == 2
+    assert "and 2 s of the time budget are left" in document["error"]["message"]
+    assert "--time-budget" in document["error"]["hint"]
 
 
 def test_artifact_and_file_are_refused(

@@ -89,8 +89,9 @@ def _open(folder: Path, session: Session, settings: Settings, progress: Progress
     session.require(embeds=False)
     bench = open_bench(folder, session)
     allowed, warmth = bench.warm_up(settings, progress)
-    bench.require_time(settings, warmth, allowed, settings.time_budget_s / 2)
-    share_s = RUNS_SHARE * settings.time_budget_s / 2
+    mine_s = settings.time_budget_s / 2
+    bench.require_time(settings, warmth, allowed, mine_s, num_artifacts=2)
+    share_s = RUNS_SHARE * mine_s
     modes = bench.plan(settings, warmth, allowed, share_s * 3 / (settings.repeats or REPEATS))
     return _Opened(
         folder=folder,
@@ -98,7 +99,7 @@ def _open(folder: Path, session: Session, settings: Settings, progress: Progress
         bench=bench,
         driver=bench.driver(settings),
         warmth=warmth,
-        alone=bench.answer_alone(settings, modes, SHARE * settings.time_budget_s / 2, progress),
+        alone=bench.answer_alone(settings, modes, SHARE * mine_s, progress),
         sets=[RunSet(mode=mode) for mode in modes],
     )
 

@@ -41,10 +41,18 @@ def name_of(mode: str, load: Load) -> str:
     return mode if load.concurrency is None else f"{mode}, {load.concurrency} at a time"
 
 
-def require_time(needed: Sequence[Needed], *, repeats: int, budget_s: float) -> None:
+def require_time(
+    needed: Sequence[Needed], *, repeats: int, budget_s: float, num_artifacts: int = 1
+) -> None:
     """Refuse runs that a schedule or a whole trace makes longer than the budget.
 
     How long requests run that were asked for by number is an estimate, and theirs to ask for.
+
+    Args:
+        needed: By the runs of one artifact.
+        repeats: Of each.
+        budget_s: What is left for these.
+        num_artifacts: That are measured alike within the whole budget.
 
     Raises:
         UsageError: It says how long they take, and what would fit.
@@ -68,7 +76,7 @@ def require_time(needed: Sequence[Needed], *, repeats: int, budget_s: float) -> 
         f"{worst.name}: {what} at least{times}{others}, and {max(0.0, budget_s):,.0f} s of the time"
         " budget are left"
     )
-    raise UsageError(message, hint=_hint(needed, whole, least_s))
+    raise UsageError(message, hint=_hint(needed, whole, num_artifacts * least_s))
 
 
 def _hint(needed: Sequence[Needed], whole: Sequence[Needed], least_s: float) -> str:

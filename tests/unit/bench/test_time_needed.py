@@ -66,6 +66,14 @@ def test_requests_asked_for_by_number_may_run_longer_than_thought() -> None:
         require_time([needed(running_s=900.0, whole_trace=True)], repeats=1, budget_s=60)
 
 
+@pytest.mark.parametrize(("num_artifacts", "enough"), [(1, 315), (2, 615)])
+def test_the_budget_that_is_named_is_for_all_artifacts(num_artifacts: int, enough: int) -> None:
+    runs = [needed(arriving_s=250.0)]
+    with pytest.raises(UsageError) as refused:
+        require_time(runs, repeats=1, budget_s=60, num_artifacts=num_artifacts)
+    assert f"--time-budget {enough}, " in refused.value.hint
+
+
 def test_a_whole_trace_longer_than_the_budget_names_how_many_requests_fit() -> None:
     settings = Settings(modes=("serve",), arrival=None, workload=trace(100, gap_s=1.0))
     with pytest.raises(UsageError, match="the 100 requests of a run arrive over 99 s") as refused:
