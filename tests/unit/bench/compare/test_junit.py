@@ -40,6 +40,15 @@ def test_a_test_case_for_each_rule_with_failure_and_error() -> None:
     assert suite.find("properties/property[@name='A file']") is not None
 
 
+def test_one_rule_at_two_loads_is_two_names() -> None:
+    comparison = three_outcomes()
+    first = comparison.verdicts[0]
+    loads = tuple(replace(first, rule=replace(first.rule, at=load)) for load in (1.0, 2.0))
+    root = ET.fromstring(junit_xml(replace(comparison, verdicts=loads), properties={}))
+    names = [case.get("name") for case in root.iter("testcase")]
+    assert names == [f"{first.rule.text} at 1", f"{first.rule.text} at 2"]
+
+
 @pytest.mark.parametrize("text", ["<&>\"'", "]]>", "\x00\x1b[31m", "\ud800", "Zürich \U0001f600"])
 def test_any_text_is_well_formed(text: str) -> None:
     comparison = three_outcomes()
