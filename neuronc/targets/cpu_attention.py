@@ -17,7 +17,8 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_key_block import KeyBlock, dims_of, is_of_caches, name_of, shape_of
+from neuronc.targets.cpu_ir import dims_of, full, i32, name_of, shape_of
+from neuronc.targets.cpu_key_block import KeyBlock, is_of_caches
 from neuronc.trace.program_spec import ProgramSignature
 
 _BLOCKS = 64, 128, 512
@@ -34,13 +35,16 @@ class _Attention:
         product: ``dot_general``, whose first operand is ``[*rows, L]``.
         scores: f32 ``[..., L]``, masked; its other dims are the rows, cut otherwise.
         values_dim: Which dim of the second operand is L.
-        length: L.
     """
 
     product: Any
     scores: Any
     values_dim: int
-    length: int
+
+    @property
+    def block(self) -> int:
+        """Keys in a block."""
+        return block_size(shape_of(self.scores)[-1])
 
 
 def attend_to_filled(text: str, signature: ProgramSignature) -> str:
@@ -77,7 +81,7 @@ def _match(op: Any, caches: set[int]) -> _Attention | None:
     (values_dim,), length = dims_of(op, "contracting")[1], shape_of(scores)[-1]
     if block_size(length) == length or not is_of_caches(op.operands[1], values_dim, caches):
         return None
-    return _Attention(product=op, scores=scores, values_dim=values_dim, length=length)
+    return _Attention(product=op, scores=scores, values_dim=values_dim)
 
 
 def _softmax_of(value: Any) -> Any:
@@ -137,12 +141,12 @@ def _filled(start: Any, length: Any) -> Any:
 
 
 def _attend_by_blocks(attention: _Attention, filled: Any) -> None:
-    product, size = attention.product, block_size(attention.length)
+    product, size = attention.product, attention.block
     rows = shape_of(attention.scores)[:-1]
     with ir.InsertionPoint(product):
-        end = hlo.divide(hlo.add(filled, _number(size - 1)), _number(size))
+        end = hlo.divide(hlo.add(filled, i32(size - 1)), i32(size))
         begin = [
-            _number(0),
+            i32(0),
             _full(rows, _LOWEST),
             _full(rows, 0.0),
             _full(shape_of(product.results[0]), 0.0),
@@ -162,10 +166,10 @@ def _attend_by_blocks(attention: _Attention, filled: Any) -> None:
     product.erase()
 
 
-def _turn(attention: _Attention, number: Any, largest: Any, total: Any, mix: Any) -> list[Any]:
-    """What the loop carries on from block ``number``."""
-    product, size = attention.product, block_size(attention.length)
-    keys = KeyBlock(begin=hlo.multiply(number, _number(size)), size=size)
+def _turn(attention: _Attention, turn: Any, largest: Any, total: Any, mix: Any) -> list[Any]:
+    """What the loop carries on from block ``turn``."""
+    product, size = attention.product, attention.block
+    keys = KeyBlock(begin=hlo.multiply(turn, i32(size)), size=size)
     scores = keys.of(attention.scores, len(shape_of(attention.scores)) - 1)
     found = hlo.maximum(largest, _reduced(scores, _full([], _LOWEST), hlo.maximum))
     kept = hlo.exponential(hlo.subtract(largest, found))
@@ -181,7 +185,7 @@ def _turn(attention: _Attention, number: Any, largest: Any, total: Any, mix: Any
         attributes={name: product.attributes[name] for name in product.attributes},
     ).results[0]
     mix = hlo.add(hlo.multiply(mix, _per_row(kept, mix)), part)
-    return [hlo.add(number, _number(1)), found, total, mix]
+    return [hlo.add(turn, i32(1)), found, total, mix]
 
 
 def _per_row(numbers: Any, tensor: Any) -> Any:
@@ -203,15 +207,6 @@ def _reduced(tensor: Any, begin: Any, how: Any) -> Any:
     return op.results[0]
 
 
-def _number(value: int) -> Any:
-    i32 = ir.IntegerType.get_signless(32)
-    attribute = ir.IntegerAttr.get(i32, value)
-    return hlo.constant(ir.DenseElementsAttr.get_splat(ir.RankedTensorType.get([], i32), attribute))
-
-
 def _full(shape: list[int], value: float) -> Any:
     f32 = ir.F32Type.get()
-    attribute = ir.FloatAttr.get(f32, value)
-    return hlo.constant(
-        ir.DenseElementsAttr.get_splat(ir.RankedTensorType.get(shape, f32), attribute)
-    )
+    return full(ir.RankedTensorType.get(shape, f32), ir.FloatAttr.get(f32, value))

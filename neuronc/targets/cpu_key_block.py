@@ -8,6 +8,8 @@ from typing import Any
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
+from neuronc.targets.cpu_ir import dims_of, i32, name_of, shape_of
+
 _ELEMENTWISE = ("add", "convert", "divide", "maximum", "minimum", "multiply", "subtract", "tanh")
 
 CACHE_DIM = 1
@@ -61,12 +63,10 @@ class KeyBlock:
 
     def _cut(self, value: Any, dim: int, *, slot: Any = None) -> Any:
         """These keys of ``value``; of one ``slot`` ([1] i32) if given."""
-        i32 = ir.RankedTensorType.get([], ir.IntegerType.get_signless(32))
-        zero = ir.DenseElementsAttr.get_splat(i32, ir.IntegerAttr.get(i32.element_type, 0))
-        begins, sizes = [hlo.constant(zero) for _ in shape_of(value)], shape_of(value)
+        begins, sizes = [i32(0) for _ in shape_of(value)], shape_of(value)
         begins[dim], sizes[dim] = self.begin, self.size
         if slot is not None:
-            begins[0], sizes[0] = hlo.reshape(i32, slot), 1
+            begins[0], sizes[0] = hlo.reshape(self.begin.type, slot), 1
         return hlo.dynamic_slice(value, begins, ir.DenseI64ArrayAttr.get(sizes))
 
 
@@ -165,21 +165,3 @@ def _is_one_slot(value: Any, dim: int) -> bool:
     taken = (numbers.collapsed_slice_dims, numbers.start_index_map)
     is_of_slots = all(list(dims) == [0] for dims in taken) and shape_of(slot) == [1]
     return dim == CACHE_DIM and is_of_slots and shape_of(value) == [1, *shape_of(cache)[1:]]
-
-
-def name_of(value: Any) -> str:
-    """Of the StableHLO operation that makes ``value``; empty for an input and for other dialects."""
-    dialect, _, name = str(getattr(value.owner, "name", "")).partition(".")
-    return name if dialect == "stablehlo" else ""
-
-
-def shape_of(value: Any) -> list[int]:
-    """Of a tensor."""
-    return [int(size) for size in value.type.shape]
-
-
-def dims_of(op: Any, kind: str) -> tuple[list[int], list[int]]:
-    """The ``batching`` or ``contracting`` dims of both operands of a ``dot_general``."""
-    numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
-    left, right = (getattr(numbers, f"{side}_{kind}_dimensions") for side in ("lhs", "rhs"))
-    return list(left), list(right)

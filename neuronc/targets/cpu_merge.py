@@ -14,6 +14,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
+from neuronc.targets.cpu_ir import dims_of
 from neuronc.targets.cpu_rewrites import stored_weight
 from neuronc.trace.program_spec import MergedWeights, ProgramSignature
 
@@ -84,10 +85,8 @@ def _is_linear(op: Any, signature: ProgramSignature) -> bool:
         return False
     if signature.inputs[stored.arg_number].kind != "weight":
         return False
-    numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
-    sides = (numbers.lhs_contracting_dimensions, numbers.rhs_contracting_dimensions)
     elements = {str(v.type.element_type) for v in (x, weight, op.results[0])}
-    return [list(side) for side in sides] == [[1], [1]] and len(elements) == 1
+    return dims_of(op, "contracting") == ([1], [1]) and len(elements) == 1
 
 
 def _weight_number(op: Any) -> int:

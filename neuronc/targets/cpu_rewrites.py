@@ -16,6 +16,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
+from neuronc.targets.cpu_ir import dims_of, full
 from neuronc.trace.program_spec import ProgramSignature
 
 MAX_ROWS = 4  # every row reads the weight once more; from about 8 rows a widened copy is faster
@@ -66,9 +67,7 @@ def _is_few_row_product(op: Any) -> bool:
     both_half = str(x.element_type) in _HALF and stored in _HALF
     if not both_half and stored not in _QUANTIZED_MLIR:
         return False
-    numbers = hlo.DotDimensionNumbers(op.attributes["dot_dimension_numbers"])
-    left, right = numbers.lhs_contracting_dimensions, numbers.rhs_contracting_dimensions
-    return list(left) == [1] and list(right) == [1]
+    return dims_of(op, "contracting") == ([1], [1])
 
 
 def _is_bf16_product(op: Any) -> bool:
@@ -142,14 +141,10 @@ def _apart(x: Any) -> Any:
     wide, i32 = _widen(x), ir.IntegerType.get_signless(32)
     columns = ir.RankedTensorType.get(x.type.shape, i32)
     counted = hlo.iota(columns, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1))
-    end = _filled(columns, ir.IntegerAttr.get(i32, 2**31 - 1))
+    end = full(columns, ir.IntegerAttr.get(i32, 2**31 - 1))
     inside = hlo.compare(counted, end, hlo.ComparisonDirectionAttr.get("LT"))
-    zero = _filled(wide.type, ir.FloatAttr.get(ir.F32Type.get(), 0.0))
+    zero = full(wide.type, ir.FloatAttr.get(ir.F32Type.get(), 0.0))
     return hlo.convert(x.type, hlo.select(inside, wide, zero))
-
-
-def _filled(tensor: Any, value: Any) -> Any:
-    return hlo.constant(ir.DenseElementsAttr.get_splat(tensor, value))
 
 
 def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:

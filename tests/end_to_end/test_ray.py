@@ -138,7 +138,8 @@ def _code_that_waits_for(sign: Path, tmp_path: Path) -> Path:
         "@contextlib.contextmanager",
         "def key_lock(*args, **options):",
         "    with whole(*args, **options):",
-        f"        while not os.path.exists({str(sign)!r}):",
+        "        end = time.monotonic() + 120",  # of a test that failed
+        f"        while not os.path.exists({str(sign)!r}) and time.monotonic() < end:",
         "            time.sleep(0.01)",
         "        yield",
         "cache.key_lock = key_lock",
