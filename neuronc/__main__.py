@@ -1,8 +1,6 @@
 """``python -m neuronc``."""
 
-import sys
-
-from neuronc.cli.app import main
+from neuronc.cli.process import run_process
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_process()

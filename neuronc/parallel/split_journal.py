@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 JOURNAL_FORMAT = 1
 JOURNAL_FILE = "journal.jsonl"
-STEP_BYTES = 256 << 20
+STEP_BYTES = 1 << 30
 """About so many bytes of the checkpoint lie between two lines: what has to be done again at most."""
 
 _READ_BYTES = 4 << 20

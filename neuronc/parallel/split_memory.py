@@ -11,7 +11,9 @@ from neuronc.errors import PlanError
 from neuronc.parallel.split_options import SplitOptions
 
 MIB = 1 << 20
-DEFAULT_BLOCK_BYTES = 4 * MIB
+DEFAULT_BLOCK_BYTES = 16 * MIB
+"""Of smaller ones there are so many that threads wait for each other: 4 MiB take a tenth longer."""
+
 REMOTE_BLOCK_BYTES = 32 * MIB
 """Behind a URL every block is a request, and another that asks whether the file is still the same."""
 
@@ -24,7 +26,7 @@ _TORCH_BYTES = 256 * MIB
 _COPIES = 3
 """Of a tensor that is read whole: as stored, as read, and what a format does in between."""
 
-_BLOCKS_WAITING = 6
+_BLOCKS_WAITING = 4
 
 _BLOCKS = 16
 """Of a size that memory has room for: those, what is read and cast next, and the files' buffers."""

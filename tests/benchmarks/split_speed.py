@@ -13,6 +13,7 @@ what is compared here.
 """
 
 import argparse
+import compileall
 import json
 import os
 import random
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+import neuronc
 from neuronc.checkpoint.files_writer import FilesWriter, PlannedFile
 from neuronc.checkpoint.lanes import Lanes
 from neuronc.checkpoint.tensor_info import TensorInfo
@@ -44,7 +46,6 @@ import re, sys
 peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
 print(int(peak) * 1024)
 """
-SPLIT = "from neuronc.cli.app import main; sys.stdout = sys.stderr\nassert main({argv!r}) == 0\nsys.stdout = sys.__stdout__"
 SAFETENSORS = """
 from safetensors.torch import load_file, save_file
 save_file(load_file({source!r} + "/model.safetensors"), {out!r})
@@ -100,9 +101,11 @@ def copy(source: Path, out: Path, *, flush: bool) -> tuple[float, int]:
 
 
 def split(source: Path, out: Path, *flags: str) -> tuple[float, int]:
-    """Seconds of ``neuronc split``."""
-    argv = ["split", str(source), "-o", str(out), "--quiet", *flags]
-    return run(SPLIT.format(argv=argv))
+    """Seconds of ``neuronc split`` as people run it, and the peak memory that it reports."""
+    command = [sys.executable, "-m", "neuronc", "split", str(source), "-o", str(out)]
+    begin_s = time.perf_counter()
+    done = subprocess.run([*command, "--json", "--quiet", *flags], capture_output=True, check=True)
+    return time.perf_counter() - begin_s, json.loads(done.stdout)["data"]["peak_rss_bytes"]
 
 
 def ways(source: Path, out: Path) -> dict[str, Callable[[], tuple[float, int]]]:
@@ -201,6 +204,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="how the names of what is measured begin")
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to measure")
     options = parser.parse_args()
+    compileall.compile_dir(Path(neuronc.__file__).parent, quiet=1)  # as an installation does
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         source, out = Path(place) / "checkpoint", Path(place) / "out"
         make_checkpoint(source)

@@ -14,7 +14,7 @@ from neuronc.cli.options import JsonFlag, QuietFlag
 from neuronc.cli.output import Report
 from neuronc.errors import InputError, VerificationError
 
-HEAVY = ("torch", "jax", "jaxlib", "transformers", "numpy", "rich", "huggingface_hub")
+HEAVY = ("pydantic", "torch", "jax", "jaxlib", "transformers", "numpy", "rich", "huggingface_hub")
 VERBS = [*COMMANDS, *(f"{group} {verb}" for group, (_, verbs) in GROUPS.items() for verb in verbs)]
 ENVELOPE = ["report_version", "command", "ok", "data", "warnings", "error"]
 
