@@ -10,11 +10,11 @@ import numpy as np
 
 from neuronc.artifact.manifest import PROGRAMS_DIR, WEIGHTS_DIR, Manifest, ProgramEntry
 from neuronc.lower.program_files import EXECUTABLE
-from neuronc.runtime.weights import empty_cache, load_weights, rank_numbers
+from neuronc.runtime.weights import empty_caches, load_weights, rank_numbers
 from neuronc.targets.cpu import open_cpu, set_device_count
 from neuronc.targets.cpu_merge import merge_inputs
 from neuronc.targets.host import require_host
-from neuronc.trace.program_spec import MergedWeights, Phase, TensorSpec
+from neuronc.trace.program_spec import MergedWeights, Phase, ProgramSignature
 
 Array = np.ndarray[Any, Any]
 Program = Callable[..., Any]
@@ -60,20 +60,19 @@ def open_cpu_ranks(folder: Path, manifest: Manifest) -> CpuRanks:
             (entry.phase, entry.bucket): partial(code.result(), *weights[entry.merged_weights])
             for entry, code in zip(manifest.programs, opened, strict=True)
         }
-    caches = [empty_cache(spec, tp=manifest.tp) for spec in _inputs(manifest, "cache")]
-    rank = [rank_numbers(spec, tp=manifest.tp) for spec in _inputs(manifest, "rank")]
+    first = _signature(manifest.programs[0])  # all take the same caches and rank number
+    caches = empty_caches(opened[0].result(), first, tp=manifest.tp)
+    rank = [rank_numbers(t, tp=manifest.tp) for t in first.inputs if t.kind == "rank"]
     return CpuRanks(programs, caches, rank)
 
 
-def _inputs(manifest: Manifest, kind: str) -> tuple[TensorSpec, ...]:
-    """What all programs take alike: their caches or rank number."""
-    return tuple(t for t in manifest.programs[0].signature.inputs if t.kind == kind)
+def _signature(entry: ProgramEntry) -> ProgramSignature:
+    return merge_inputs(entry.signature, entry.merged_weights)
 
 
 def _open_program(folder: Path, entry: ProgramEntry, tp: int) -> Program:
-    signature = merge_inputs(entry.signature, entry.merged_weights)
     payload = (folder / PROGRAMS_DIR / entry.name / EXECUTABLE).read_bytes()
-    return open_cpu(payload, signature, tp=tp)
+    return open_cpu(payload, _signature(entry), tp=tp)
 
 
 def _load_weights(folder: Path, manifest: Manifest) -> dict[MergedWeights, list[Any]]:

@@ -52,8 +52,11 @@ def rank_numbers(spec: TensorSpec, *, tp: int) -> Any:
     return jax.device_put(np.arange(tp, dtype=np.int32), sharding(make_mesh(tp), spec))
 
 
-def empty_cache(spec: TensorSpec, *, tp: int) -> Any:
-    """A zeroed KV cache over all ranks."""
-    shape = (spec.shape[0] * tp, *spec.shape[1:])
-    dtype = numpy_dtype(DTYPES[spec.dtype])
-    return jax.device_put(np.zeros(shape, dtype=dtype), sharding(make_mesh(tp), spec))
+def empty_caches(program: Any, signature: ProgramSignature, *, tp: int) -> list[Any]:
+    """Zeroed KV caches over all ranks, laid out as the opened ``program`` takes them."""
+    mesh, (kinds, _) = make_mesh(tp), program.in_avals
+    return [
+        jax.device_put(np.zeros(kind.shape, kind.dtype), sharding(mesh, spec))
+        for spec, kind in zip(signature.inputs, kinds, strict=True)
+        if spec.kind == "cache"
+    ]

@@ -1,5 +1,6 @@
 """What the rewrites for XLA:CPU ask of StableHLO, and the constants that they write."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxlib.mlir import ir
@@ -33,3 +34,29 @@ def i32(value: int) -> Any:
     """A constant scalar."""
     kind = ir.IntegerType.get_signless(32)
     return full(ir.RankedTensorType.get([], kind), ir.IntegerAttr.get(kind, value))
+
+
+def zeros(kind: Any) -> Any:
+    """A constant of the tensor type ``kind``."""
+    element = kind.element_type
+    is_integer = isinstance(element, ir.IntegerType)
+    zero = ir.IntegerAttr.get(element, 0) if is_integer else ir.FloatAttr.get(element, 0.0)
+    return full(kind, zero)
+
+
+def scalar_at(tensor: Any, place: Sequence[int]) -> Any:
+    """One element of ``tensor``, as a scalar."""
+    bounds = (list(place), [dim + 1 for dim in place], [1] * len(place))
+    one = hlo.slice(tensor, *(ir.DenseI64ArrayAttr.get(bound) for bound in bounds))
+    return hlo.reshape(ir.RankedTensorType.get([], tensor.type.element_type), one)
+
+
+def is_one_slot(op: Any) -> bool:
+    """Whether ``op`` gathers one slot of a cache ``[slots, ...]``: ``[1, ...]``."""
+    if op.name != "stablehlo.gather":
+        return False
+    cache, slot = op.operands
+    numbers = hlo.GatherDimensionNumbers(op.attributes["dimension_numbers"])
+    taken = (numbers.collapsed_slice_dims, numbers.start_index_map)
+    is_of_slots = all(list(dims) == [0] for dims in taken) and shape_of(slot) == [1]
+    return is_of_slots and shape_of(op.results[0]) == [1, *shape_of(cache)[1:]]

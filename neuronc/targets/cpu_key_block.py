@@ -8,7 +8,7 @@ from typing import Any
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import dims_of, i32, name_of, shape_of
+from neuronc.targets.cpu_ir import dims_of, i32, is_one_slot, name_of, shape_of
 
 _ELEMENTWISE = ("add", "convert", "divide", "maximum", "minimum", "multiply", "subtract", "tanh")
 
@@ -41,7 +41,7 @@ class KeyBlock:
 
     def _part(self, value: Any, dim: int) -> Any:
         name = name_of(value)
-        if name == "gather" and _is_one_slot(value, dim):
+        if dim == CACHE_DIM and _is_one_slot(value):
             cache, slot = value.owner.operands
             return self._cut(cache, dim, slot=slot)
         dims = dims_before(value, dim)
@@ -82,7 +82,7 @@ def is_of_caches(value: Any, dim: int, caches: set[int]) -> bool:
         if (value, dim) in seen:
             continue
         seen.add((value, dim))
-        if name_of(value) == "scatter" or (name_of(value) == "gather" and _is_one_slot(value, dim)):
+        if name_of(value) == "scatter" or (dim == CACHE_DIM and _is_one_slot(value)):
             left.append((value.owner.operands[0], dim))
         for number, before in (dims_before(value, dim) or {}).items():
             left.append((value.owner.operands[number], before))
@@ -158,10 +158,5 @@ _BEFORE: dict[str, Callable[[Any, int], Dims | None]] = {
 }
 
 
-def _is_one_slot(value: Any, dim: int) -> bool:
-    """Whether the gather ``value`` is one slot of a cache, and ``dim`` its positions."""
-    cache, slot = value.owner.operands
-    numbers = hlo.GatherDimensionNumbers(value.owner.attributes["dimension_numbers"])
-    taken = (numbers.collapsed_slice_dims, numbers.start_index_map)
-    is_of_slots = all(list(dims) == [0] for dims in taken) and shape_of(slot) == [1]
-    return dim == CACHE_DIM and is_of_slots and shape_of(value) == [1, *shape_of(cache)[1:]]
+def _is_one_slot(value: Any) -> bool:
+    return name_of(value) == "gather" and is_one_slot(value.owner)

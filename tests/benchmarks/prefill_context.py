@@ -27,16 +27,17 @@ Prefill = Callable[[int], float]
 def compiled(folder: Path, *, as_written: bool) -> Prefill:
     """Milliseconds that the artifact's prefill program takes for a chunk at a position."""
     from neuronc.artifact.manifest import read_manifest
-    from neuronc.runtime.weights import empty_cache, load_weights
+    from neuronc.runtime.weights import empty_caches, load_weights
     from neuronc.targets.cpu import compile_cpu, open_cpu
     from neuronc.targets.cpu_merge import merge_inputs
 
     (entry,) = (entry for entry in read_manifest(folder).programs if entry.phase == "prefill")
     text = (folder / "programs" / entry.name / "program.mlir").read_text()
     payload, merged = compile_cpu(text, entry.signature, tp=1, as_written=as_written)
-    program = open_cpu(payload, merge_inputs(entry.signature, merged), tp=1)
+    signature = merge_inputs(entry.signature, merged)
+    program = open_cpu(payload, signature, tp=1)
     weights = load_weights(folder / "weights", entry.signature, merged, tp=1)
-    caches = [empty_cache(t, tp=1) for t in entry.signature.inputs if t.kind == "cache"]
+    caches = empty_caches(program, signature, tp=1)
 
     def prefill(start: int) -> float:
         chunk = np.random.default_rng(start).integers(3, 49_000, (1, CHUNK)).astype(np.int32)

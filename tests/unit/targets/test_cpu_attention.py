@@ -6,23 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neuronc.dtypes import DTYPES, numpy_dtype
-from neuronc.families.model_config import read_model_config
 from neuronc.lower import make_program
-from neuronc.lower.finish_stablehlo import finish_stablehlo
-from neuronc.lower.ir_dump import IRDump
-from neuronc.lower.torch_to_stablehlo import traced_to_stablehlo
-from neuronc.parallel.plan import plan_parallelism
 from neuronc.targets import cpu_attention
 from neuronc.targets.cpu_attention import attend_to_filled, block_size
 from neuronc.targets.cpu_rewrites import rewrite_for_cpu
-from neuronc.trace.meta_model import parameter_shapes
-from neuronc.trace.program_spec import ProgramSignature, ProgramSpec
-from neuronc.trace.trace_program import trace_program
+from neuronc.trace.program_spec import ProgramSignature
 from tests.tiny_families import TINY_FAMILIES
+from tests.unit.targets.family_programs import BUCKET, LENGTH, inputs, lowered
 from tests.unit.targets.test_cpu_rewrites import compiled
 
-LENGTH, BUCKET, BLOCK = 64, 8, 16
+BLOCK = 16
 SOME = ("llama", "gemma2")
 WITHOUT = {"gpt_oss": "its attention has sinks"}
 
@@ -30,33 +23,6 @@ WITHOUT = {"gpt_oss": "its attention has sinks"}
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_attention, "_BLOCKS", (8, BLOCK, BLOCK))
-
-
-def lowered(
-    variant: str, phase: Any = "prefill", dtype: str = "f32"
-) -> tuple[str, ProgramSignature]:
-    from transformers import AutoConfig
-
-    model_type, fields = TINY_FAMILIES[variant]
-    raw = AutoConfig.for_model(model_type, **fields).to_dict()
-    config = read_model_config(raw, source=variant)
-    plan = plan_parallelism(config, parameter_shapes(raw), 1)
-    bucket = BUCKET if phase == "prefill" else LENGTH
-    spec = ProgramSpec(phase=phase, bucket=bucket, batch_size=2, max_length=LENGTH)
-    traced = trace_program(config, plan, spec, dtype=dtype)
-    text = traced_to_stablehlo(traced, IRDump(None))
-    return finish_stablehlo(text, tp=1, graphs=traced.graphs), traced.signature
-
-
-def inputs(signature: ProgramSignature, **data: int) -> dict[str, Any]:
-    rng, found = np.random.default_rng(0), {}
-    for tensor in signature.inputs:
-        if tensor.kind == "data":
-            found[tensor.name] = np.full(tensor.shape, data.get(tensor.name, 7), np.int32)
-        else:
-            values = 0.3 * rng.standard_normal(tensor.shape)
-            found[tensor.name] = values.astype(numpy_dtype(DTYPES[tensor.dtype]))
-    return found
 
 
 def outputs(program: Any, given: dict[str, Any]) -> list[Any]:

@@ -37,9 +37,11 @@ def linear_program(
     return text, ProgramSignature(inputs=inputs, outputs=(output,), aliases={})
 
 
-def compiled(text: str, signature: ProgramSignature) -> Any:
+def compiled(text: str, signature: ProgramSignature, *, in_place: bool = False) -> Any:
     shapes = [jax.ShapeDtypeStruct(t.shape, numpy_dtype(DTYPES[t.dtype])) for t in signature.inputs]
-    lowered = jax.jit(as_jax_function(text, signature)).lower(*shapes)
+    donated = tuple(signature.aliases.values()) if in_place else ()
+    function = as_jax_function(text, signature)
+    lowered = jax.jit(function, donate_argnums=donated).lower(*shapes)
     return lowered.compile(compiler_options=COMPILER_OPTIONS)
 
 

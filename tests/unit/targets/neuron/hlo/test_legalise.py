@@ -34,7 +34,7 @@ def legal(artifact: Path, name: str) -> Any:
 
 def run(text: str, entry: ProgramEntry) -> list[Any]:
     """All outputs of one rank's program on ``TP`` real ranks, for seeded inputs."""
-    payload, merged = compile_cpu(text, entry.signature, tp=TP)
+    payload, merged = compile_cpu(text, entry.signature, tp=TP, as_written=True)
     program = open_cpu(payload, merge_inputs(entry.signature, merged), tp=TP)
     rng, mesh, given = np.random.default_rng(0), make_mesh(TP), {}
     for tensor in entry.signature.inputs:
