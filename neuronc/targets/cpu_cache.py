@@ -7,7 +7,8 @@ start, and what is written is turned instead.
 
 XLA:CPU also has no scatter of half-precision numbers: it widens the cache to f32 and narrows it again,
 for one token. Here they are kept as integers of the same bits, and a run of positions is written as a
-slice. Positions behind the end are not written, as by a scatter.
+slice: what a call writes of a sequence follows each other (`neuronc.trace.rank_program`). Positions behind
+the end are not written, as by a scatter.
 """
 
 from collections.abc import Iterator, Sequence

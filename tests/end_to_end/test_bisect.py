@@ -30,6 +30,7 @@ def test_an_artifact_that_is_right_differs_nowhere(
     ]
 
 
+@pytest.mark.slow
 def test_the_first_layer_that_differs_is_named(
     tiny_artifact: Path,
     tiny_checkpoint: Path,

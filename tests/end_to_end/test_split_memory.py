@@ -71,4 +71,4 @@ def test_6_gb_are_split_within_1_gib(tmp_path: Path) -> None:
     assert data["bytes_written"] > total
     assert data["peak_rss_bytes"] < GIB
     # what it takes does not grow with the checkpoint: the largest tensor alone has 1 GB
-    assert data["peak_rss_bytes"] < 256 << 20
+    assert data["peak_rss_bytes"] < 384 << 20

@@ -16,7 +16,7 @@ from tests.unit.targets.test_cpu_rewrites import compiled
 SOME = ("llama", "bloom")
 OTHERS = (
     "deepseek_v3",
-    "falcon",
+    "falcon, one KV head",
     "gemma3_text",
     "gpt_oss",
     "gptj",
