@@ -19,7 +19,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import i32, is_one_slot, name_of, scalar_at, shape_of, zeros
+from neuronc.targets.cpu_ir import i32, is_one_slot, part_of, scalar_at, shape_of, zeros
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
 _ORDERS = {"keys": (0, 2, 3, 1), "values": (0, 2, 1, 3)}
@@ -152,13 +152,12 @@ class _Views:
             return None
         if _is_write(op):
             return self._write(ours, *list(op.operands)[1:])
-        name = name_of(op.results[0]) if len(op.results) else ""
-        if name == "gather" and is_one_slot(op):
+        if is_one_slot(op):
             slot, zero = scalar_at(op.operands[1], [0]), i32(0)
             return self._slice(ours, [slot, zero, zero, zero], shape_of(op.results[0]))
-        if name == "dynamic_slice":
+        if op.name == "stablehlo.dynamic_slice":
             return self._slice(ours, list(op.operands)[1:], list(op.attributes["slice_sizes"]))
-        if name == "slice":
+        if op.name == "stablehlo.slice":
             bounds = ("start_indices", "limit_indices", "strides")
             return self._static_slice(ours, *(list(op.attributes[bound]) for bound in bounds))
         return None
@@ -178,8 +177,7 @@ class _Views:
         )
         if (head, heads, by_slot, by_head) != (0, self.heads, 1, 1):
             return None
-        bounds = ([slot * heads, *begin], [last * heads, *end], [1, *step])
-        return hlo.slice(ours, *(ir.DenseI64ArrayAttr.get(bound) for bound in bounds))
+        return part_of(ours, [slot * heads, *begin], [last * heads, *end], [1, *step])
 
     def _as_traced(self, ours: Any) -> Any:
         size, *rest = shape_of(ours)
@@ -197,9 +195,8 @@ class _Views:
         """``updates`` ``[N, S, ...]``: of each sequence a run of positions in one slot."""
         count, *rest = shape_of(updates)
         for n in range(count):
-            begins, ends = [n, *[0] * len(rest)], [n + 1, *rest]
-            bounds = (ir.DenseI64ArrayAttr.get(v) for v in (begins, ends, [1] * len(begins)))
-            run = _turned(hlo.slice(updates, *bounds), self.order)
+            rows = part_of(updates, [n, *[0] * len(rest)], [n + 1, *rest])
+            run = _turned(rows, self.order)
             slot, begin = (scalar_at(indices, [n, 0, column]) for column in (0, 1))
             first = hlo.multiply(slot, i32(self.heads))
             ours = _write_run(ours, run, first, begin, self.order.index(1) - 1)

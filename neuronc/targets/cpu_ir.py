@@ -44,10 +44,17 @@ def zeros(kind: Any) -> Any:
     return full(kind, zero)
 
 
+def part_of(
+    tensor: Any, begins: Sequence[int], ends: Sequence[int], steps: Sequence[int] | None = None
+) -> Any:
+    """A slice of ``tensor``."""
+    bounds = (begins, ends, steps or [1] * len(begins))
+    return hlo.slice(tensor, *(ir.DenseI64ArrayAttr.get(list(bound)) for bound in bounds))
+
+
 def scalar_at(tensor: Any, place: Sequence[int]) -> Any:
     """One element of ``tensor``, as a scalar."""
-    bounds = (list(place), [dim + 1 for dim in place], [1] * len(place))
-    one = hlo.slice(tensor, *(ir.DenseI64ArrayAttr.get(bound) for bound in bounds))
+    one = part_of(tensor, place, [dim + 1 for dim in place])
     return hlo.reshape(ir.RankedTensorType.get([], tensor.type.element_type), one)
 
 

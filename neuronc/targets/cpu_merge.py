@@ -14,7 +14,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import dims_of
+from neuronc.targets.cpu_ir import dims_of, part_of
 from neuronc.targets.cpu_rewrites import stored_weight
 from neuronc.trace.program_spec import MergedWeights, ProgramSignature
 
@@ -115,7 +115,6 @@ def _merge(group: list[Any]) -> None:
         ).results[0]
         for op, end in zip(members, ends, strict=True):
             begin = end - op.results[0].type.shape[1]
-            bounds = [ir.DenseI64ArrayAttr.get(v) for v in ([0, begin], [rows, end], [1, 1])]
-            op.results[0].replace_all_uses_with(hlo.slice(product, *bounds))
+            op.results[0].replace_all_uses_with(part_of(product, [0, begin], [rows, end]))
     for op in (*group, *converts):
         op.erase()

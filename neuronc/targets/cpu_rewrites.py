@@ -16,7 +16,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import dims_of, full
+from neuronc.targets.cpu_ir import dims_of, full, part_of, zeros
 from neuronc.trace.program_spec import ProgramSignature
 
 MAX_ROWS = 4  # every row reads the weight once more; from about 8 rows a widened copy is faster
@@ -143,15 +143,13 @@ def _apart(x: Any) -> Any:
     counted = hlo.iota(columns, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1))
     end = full(columns, ir.IntegerAttr.get(i32, 2**31 - 1))
     inside = hlo.compare(counted, end, hlo.ComparisonDirectionAttr.get("LT"))
-    zero = full(wide.type, ir.FloatAttr.get(ir.F32Type.get(), 0.0))
-    return hlo.convert(x.type, hlo.select(inside, wide, zero))
+    return hlo.convert(x.type, hlo.select(inside, wide, zeros(wide.type)))
 
 
 def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:
     if begin == (0, 0) and list(end) == list(tensor.type.shape):
         return tensor
-    starts, limits, ones = (ir.DenseI64ArrayAttr.get(list(v)) for v in (begin, end, (1, 1)))
-    return hlo.slice(tensor, starts, limits, ones)
+    return part_of(tensor, begin, end)
 
 
 def _widen(tensor: Any) -> Any:
