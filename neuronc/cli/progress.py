@@ -126,7 +126,7 @@ class _LineStage:
 class BarProgress:
     """One row per open stage; a finished one leaves a single line with its elapsed time."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: "Console", clock: Callable[[], float] = time.monotonic) -> None:
         from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
@@ -143,6 +143,7 @@ class BarProgress:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._clock = clock
         self._lock = threading.Lock()
         self._num_open = 0
 
@@ -151,14 +152,14 @@ class BarProgress:
         self, title: str, *, total: float | None = None, unit: str = "", still: bool = False
     ) -> Iterator[Stage]:
         """A stage with a row of its own; safe to use from several threads."""
-        started_s = time.monotonic()
+        started_s = self._clock()
         task = self._open(title, total, unit, still=still)
         mark = "✗"
         try:
-            yield _BarStage(self._bars, task, total, unit)
+            yield _BarStage(self._bars, self._clock, task, total, unit)
             mark = "✓"
         finally:
-            self._close(task, f"{mark} {title}  {time.monotonic() - started_s:.1f} s")
+            self._close(task, f"{mark} {title}  {self._clock() - started_s:.1f} s")
 
     def _open(self, title: str, total: float | None, unit: str, *, still: bool) -> "TaskID":
         with self._lock:
@@ -181,17 +182,24 @@ class BarProgress:
 
 
 class _BarStage:
-    def __init__(self, bars: "Bars", task: "TaskID", total: float | None, unit: str) -> None:
-        self._bars, self._task = bars, task
+    def __init__(
+        self,
+        bars: "Bars",
+        clock: Callable[[], float],
+        task: "TaskID",
+        total: float | None,
+        unit: str,
+    ) -> None:
+        self._bars, self._clock, self._task = bars, clock, task
         self._total, self._unit = total, unit
-        self._done, self._started_s = 0.0, time.monotonic()
+        self._done, self._started_s = 0.0, clock()
         self._lock = threading.Lock()
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         with self._lock:
             self._done += amount
             shown = describe_amount(self._done, self._total, self._unit)
-            elapsed_s = time.monotonic() - self._started_s
+            elapsed_s = self._clock() - self._started_s
             shown += describe_pace(self._done, self._total, self._unit, elapsed_s)
             shown = f"{shown}  {note}" if note else shown
             self._bars.update(self._task, completed=self._done, amount=shown)
