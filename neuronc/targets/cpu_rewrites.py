@@ -1,8 +1,11 @@
-"""What XLA:CPU wants said differently: products of half-precision and 8-bit weights.
+"""What XLA:CPU wants said differently: products of few rows, and of half-precision weights.
 
-XLA:CPU widens such a weight to f32 in memory before every dot, which for the few rows of
-a decode step costs several times the dot. Written as one vector product per row, the widening
-fuses into the loop that reads the weight. The sums are f32 either way and rounded once.
+XLA:CPU widens a half-precision or 8-bit weight to f32 in memory before every dot, which for the few
+rows of a decode step costs several times the dot. Written as one vector product per row, the
+widening fuses into the loop that reads the weight. The sums are f32 either way and rounded once.
+
+One row of f32 is written so too: that loop reads the weight from end to end, as fast as memory
+gives it, where the product of Eigen reads eight of its rows in turns.
 
 For many rows there are kernels that multiply bf16 as it is, where the processor can; XLA takes them
 for products whose result is f32, so the rounding is written after the product.
@@ -16,7 +19,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import dims_of, full, part_of, zeros
+from neuronc.targets.cpu_ir import dims_of, full, part_of
 from neuronc.trace.program_spec import ProgramSignature
 
 MAX_ROWS = 4  # every row reads the weight once more; from about 8 rows a widened copy is faster
@@ -27,11 +30,11 @@ _QUANTIZED_MLIR = ("i8", "f8E4M3FN")
 
 
 def rewrite_for_cpu(text: str, signature: ProgramSignature) -> str:
-    """StableHLO ``text`` of one rank as XLA:CPU runs it fastest; same interface, same numbers.
+    """StableHLO ``text`` of one rank as XLA:CPU runs it fastest; same interface, same sums.
 
-    A program without half-precision or 8-bit inputs comes back as it is.
+    A program without inputs of floating point or 8 bits comes back as it is.
     """
-    if not any(tensor.dtype in (*_HALF, *_QUANTIZED) for tensor in signature.inputs):
+    if not any(tensor.dtype in (*_HALF, *_QUANTIZED, "f32") for tensor in signature.inputs):
         return text
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
@@ -59,15 +62,24 @@ def _products(module: ir.Module, is_wanted: Callable[[Any], bool]) -> list[Any]:
 
 
 def _is_few_row_product(op: Any) -> bool:
-    """Whether this is ``x[rows, depth]`` times ``weight[out, depth]``, a narrow weight."""
+    """Whether this is ``x[rows, depth]`` times ``weight[out, depth]`` as `_by_rows` is faster at."""
     x, weight = (operand.type for operand in op.operands)
     if len(x.shape) != 2 or len(weight.shape) != 2 or x.shape[0] > MAX_ROWS:
         return False
-    stored = str(stored_weight(op.operands[1]).type.element_type)
-    both_half = str(x.element_type) in _HALF and stored in _HALF
-    if not both_half and stored not in _QUANTIZED_MLIR:
+    if dims_of(op, "contracting") != ([1], [1]):
         return False
-    return dims_of(op, "contracting") == ([1], [1])
+    stored = str(stored_weight(op.operands[1]).type.element_type)
+    if stored in _QUANTIZED_MLIR:
+        return True
+    given = str(x.element_type)
+    return (given in _HALF and stored in _HALF) or (given == stored == "f32" and _is_one_row(op))
+
+
+def _is_one_row(op: Any) -> bool:
+    """Whether one row, of a depth that is one piece, meets a weight as it is stored."""
+    x, weight = op.operands
+    rows, depth = x.type.shape
+    return rows == 1 and depth <= MAX_DEPTH and isinstance(weight, ir.BlockArgument)
 
 
 def _is_bf16_product(op: Any) -> bool:
@@ -107,7 +119,7 @@ def _by_rows(x: Any, weight: Any) -> Any:
     for begin, end in pairwise(depth * piece // pieces for piece in range(pieces + 1)):
         wide = _widen(_part(weight, (0, begin), (out, end)))
         columns = hlo.transpose(wide, ir.DenseI64ArrayAttr.get([1, 0]))
-        part = _widen(_apart(_part(x, (0, begin), (x.type.shape[0], end))))
+        part = _apart(_widen(_part(x, (0, begin), (x.type.shape[0], end))))
         if total is None:
             total = _row_products(part, columns)
         else:  # XLA would fuse a sum into the dot, and then widen the weight in memory again
@@ -130,20 +142,19 @@ def _vector_product(row: Any, columns: Any) -> Any:
 
 
 def _apart(x: Any) -> Any:
-    """``x``, which XLA computes before the loop over the weight.
+    """f32 ``x``, which XLA computes before the loop over the weight.
 
-    It fuses into that loop what is before a product, but no rounding to bf16, and it moves a
-    reshape down to the product unless numbers of another shape come in between. A reshape in the
-    loop costs a division per element of the weight. The comparison here is always true.
+    It fuses into that loop what is before a product, but no division, and it moves a reshape down
+    to the product unless numbers of another shape come in between. Either would be done again for
+    every element of the weight. What divides here is one, and XLA does not find out.
     """
-    if str(x.type.element_type) != "bf16":
-        return x
-    wide, i32 = _widen(x), ir.IntegerType.get_signless(32)
+    i32 = ir.IntegerType.get_signless(32)
     columns = ir.RankedTensorType.get(x.type.shape, i32)
     counted = hlo.iota(columns, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1))
     end = full(columns, ir.IntegerAttr.get(i32, 2**31 - 1))
     inside = hlo.compare(counted, end, hlo.ComparisonDirectionAttr.get("LT"))
-    return hlo.convert(x.type, hlo.select(inside, wide, zeros(wide.type)))
+    one, two = (full(x.type, ir.FloatAttr.get(ir.F32Type.get(), number)) for number in (1.0, 2.0))
+    return hlo.divide(x, hlo.select(inside, one, two))
 
 
 def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:

@@ -59,6 +59,12 @@ def worst_error(text: str, signature: ProgramSignature) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def loop_of(program: str, signature: ProgramSignature) -> str:
+    """What XLA computes for every element of the product: the fusion that the product is in."""
+    found = compiled(program, signature).as_text().split("\n\n")
+    return next(part for part in found if " dot(" in part and not part.startswith("ENTRY"))
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
 @pytest.mark.parametrize("rows", [1, 2, MAX_ROWS, 16])
 @pytest.mark.parametrize("depth", [64, MAX_DEPTH + 3])
@@ -86,11 +92,36 @@ def test_few_rows_never_widen_the_weight_in_memory(
     assert temporary_bytes(rewrite_for_cpu(text, signature)) < widened_bytes / 8
 
 
-@pytest.mark.parametrize("rows", [1, 2, 64])
-def test_f32_program_is_left_as_it_is(rows: int) -> None:
-    text, signature = linear_program(rows, 64, "f32")
+@pytest.mark.parametrize(("rows", "depth"), [(2, 64), (64, 64), (1, MAX_DEPTH + 1)])
+def test_f32_products_of_many_rows_or_deep_ones_keep_their_dot(rows: int, depth: int) -> None:
+    text, signature = linear_program(rows, depth, "f32")
+    rewritten = rewrite_for_cpu(text, signature)
+    assert "transpose" not in rewritten
+    assert worst_error(rewritten, signature) < 1e-6
+
+
+@pytest.mark.parametrize("depth", [64, 576, MAX_DEPTH])
+def test_one_row_of_f32_reads_the_weight_in_a_loop(depth: int) -> None:
+    text, signature = linear_program(1, depth, "f32")
+    rewritten = rewrite_for_cpu(text, signature)
+    assert " dot(" in loop_of(rewritten, signature)
+    assert worst_error(rewritten, signature) < 1e-6
+
+
+def test_f32_weight_that_is_computed_keeps_its_dot() -> None:
+    text, signature = linear_program(1, 64, "f32")
+    kind = f"tensor<{OUT}x64xf32>"
+    text = text.replace("%x, %w, contracting", "%x, %v, contracting").replace(
+        "%y = stablehlo.dot_general",
+        f"%v = stablehlo.add %w, %w : {kind}\n%y = stablehlo.dot_general",
+    )
+    assert "transpose" not in rewrite_for_cpu(text, signature)
+
+
+def test_program_of_integers_is_left_as_it_is() -> None:
+    text, signature = linear_program(1, 64, "i32")
+    text = text.replace("0.0", "0")
     assert rewrite_for_cpu(text, signature) == text
-    assert worst_error(text, signature) < 1e-6
 
 
 def test_many_rows_keep_one_dot() -> None:
@@ -114,24 +145,22 @@ def test_many_rows_of_f16_are_left_alone() -> None:
     assert "stablehlo.convert" not in rewrite_for_cpu(text, signature)
 
 
-def test_no_reshape_inside_the_loop_over_a_weight() -> None:
-    text, signature = linear_program(1, 576, "bf16")
-    heads, row = "tensor<3x3x64xbf16>", "tensor<1x576xbf16>"
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
+def test_nothing_before_a_product_is_done_in_the_loop_over_its_weight(dtype: str) -> None:
+    text, signature = linear_program(1, 576, dtype)
+    heads, row = f"tensor<3x3x64x{dtype}>", f"tensor<1x576x{dtype}>"
     text = text.replace(f"%x: {row}", f"%heads: {heads}").replace(
         "%y = stablehlo.dot_general",
-        f"%twice = stablehlo.add %heads, %heads : {heads}\n"
+        f"%twice = stablehlo.multiply %heads, %heads : {heads}\n"
         f"%x = stablehlo.reshape %twice : ({heads}) -> {row}\n"
         "%y = stablehlo.dot_general",
     )
     x = replace(signature.inputs[0], shape=(3, 3, 64))
     signature = replace(signature, inputs=(x, signature.inputs[1]))
-
-    def loop_inputs(program: str) -> list[str]:
-        found = compiled(program, signature).as_text().split("\n\n")
-        loop = next(part for part in found if " dot(" in part)
-        return re.findall(r"bf16\[[\d,]*\]", loop.splitlines()[0])
-
-    assert set(loop_inputs(rewrite_for_cpu(text, signature))) == {"bf16[1,576]", "bf16[256,576]"}
+    loop = loop_of(rewrite_for_cpu(text, signature), signature)
+    inputs = re.findall(r"param\S*: (\w+\[[\d,]*\])", loop.splitlines()[0])
+    assert set(inputs) == {"f32[1,576]", f"{dtype}[256,576]"}
+    assert "multiply(" not in loop
 
 
 def test_weight_stored_by_input_rows_is_left_alone() -> None:
@@ -139,8 +168,9 @@ def test_weight_stored_by_input_rows_is_left_alone() -> None:
     assert "transpose" not in rewrite_for_cpu(text, signature)
 
 
-def test_infinity_and_nan_survive_the_rewrite() -> None:
-    text, signature = linear_program(2, 64, "bf16")
+@pytest.mark.parametrize(("rows", "dtype"), [(2, "bf16"), (1, "f32")])
+def test_infinity_and_nan_survive_the_rewrite(rows: int, dtype: str) -> None:
+    text, signature = linear_program(rows, 64, dtype)
     x, w = random_inputs(signature)
     w[0, 0], w[1, 5] = np.inf, np.nan
     before = np.asarray(compiled(text, signature)(x, w)[0]).astype(np.float32)
