@@ -144,7 +144,8 @@ def useful(timeline: Timeline) -> float | None:
 def host_gap_ms(timeline: Timeline) -> tuple[float, ...]:
     """Start of a program - end of the one before it: sampling, scheduling, recording.
 
-    A gap in which the run waited for the next arrival is no sample.
+    A gap in which the run waited for the next arrival is no sample. A decode step that was started
+    ahead follows the one before it at once.
     """
     return tuple(
         _ms(before.end_ns, after.start_ns)

@@ -35,9 +35,15 @@ class CpuRanks:
         self, phase: Phase, bucket: int, data: list[Array], *, wanted: Sequence[int] = (0,)
     ) -> list[Array]:
         """The outputs ``wanted`` as arrays of numpy."""
+        return [np.asarray(output) for output in self.start(phase, bucket, data, wanted=wanted)]
+
+    def start(
+        self, phase: Phase, bucket: int, data: Sequence[Any], *, wanted: Sequence[int]
+    ) -> list[Any]:
+        """`run` that does not wait: what it gives may be ``data`` of the next run already."""
         outputs = self._programs[phase, bucket](*self._caches, *self._rank, *data)
         self._caches = list(outputs[1 : 1 + len(self._caches)])
-        return [np.asarray(outputs[number]) for number in wanted]
+        return [outputs[number] for number in wanted]
 
     def close(self) -> None:
         """Nothing to give back: arrays go with the object."""

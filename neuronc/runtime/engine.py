@@ -3,11 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from neuronc.errors import PlanError, UsageError
+from neuronc.errors import UsageError
 from neuronc.runtime.request import (
     FinishReason,
     PrefillPolicy,
@@ -17,21 +18,8 @@ from neuronc.runtime.request import (
 )
 from neuronc.runtime.sampling import Array, check_sampling, check_token, sample
 from neuronc.runtime.session import Session
+from neuronc.runtime.slots import Slot, Started, check_prompt
 from neuronc.trace.program_spec import StepPhase
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A request while it lives in a slot; ``num_cached`` tokens of its prompt are in the cache."""
-
-    request: Request
-    rng: np.random.Generator
-    num_cached: int = 0
-    num_new: int = 0
-
-    @property
-    def is_prefilled(self) -> bool:
-        return self.num_cached == len(self.request.prompt_ids)
 
 
 class Engine:
@@ -40,6 +28,9 @@ class Engine:
     One `step` runs one executable: a prefill chunk where the policy lets a waiting prompt go
     first, otherwise a decode step of all slots. Where the artifact samples on the device, steps
     of greedy requests alone bring tokens to the host and no logits; the answers are the same.
+    Where it can, the next of them starts before the host has seen the tokens of the last, so that
+    the host's work costs no time; if one of these ends its answer, what comes after is dropped. A
+    prompt that arrives meanwhile waits for the step that runs.
 
     A request's logits do not depend on what is in the other slots. Only where the artifact has
     several decode buckets can the last bits differ: the longest sequence decides which program
@@ -60,8 +51,9 @@ class Engine:
     ) -> None:
         self._session, self._on_step = session, on_step
         self._policy, self._was_prefill = prefill_policy, False
+        self._ahead: Started | None = None
         self._waiting: deque[Request] = deque()
-        self._slots: list[_Slot | None] = [None] * session.batch_size
+        self._slots: list[Slot | None] = [None] * session.batch_size
         self._in_flight: set[str] = set()  # ids of the requests in both
         # The newest token of every slot and where it goes. A free slot's go to position 0, which
         # the next prompt overwrites.
@@ -77,7 +69,7 @@ class Engine:
                 the id of a request that waits or runs.
         """
         check_sampling(request.sampling)
-        _check_prompt(request, self._session)
+        check_prompt(request, self._session)
         if request.request_id in self._in_flight:
             message = f"request id {request.request_id!r} is in use"
             raise UsageError(message, hint="give every request an id of its own")
@@ -92,6 +84,8 @@ class Engine:
     def step(self) -> tuple[TokenEvent, ...]:
         """Run one executable; the tokens it gave, none for a prompt's earlier chunks."""
         self._fill_slots()
+        if running := self._take_ahead():
+            return self._finish(running)
         active = [(n, slot) for n, slot in enumerate(self._slots) if slot is not None]
         decoding = [(n, slot) for n, slot in active if slot.is_prefilled]
         waiting = [(n, slot) for n, slot in active if not slot.is_prefilled]
@@ -130,9 +124,9 @@ class Engine:
             if slot is None and self._waiting:
                 request = self._waiting.popleft()
                 rng = np.random.default_rng(request.sampling.seed)
-                self._slots[number] = _Slot(request, rng)
+                self._slots[number] = Slot(request, rng)
 
-    def _prefill(self, number: int, slot: _Slot) -> tuple[TokenEvent, ...]:
+    def _prefill(self, number: int, slot: Slot) -> tuple[TokenEvent, ...]:
         prompt = slot.request.prompt_ids
         start, end = self._session.next_chunk(slot.num_cached, len(prompt))
         bucket = self._session.prefill_bucket(end - start)
@@ -149,27 +143,76 @@ class Engine:
             return not self._was_prefill
         return self._policy == "first"
 
-    def _decode(self, active: Sequence[tuple[int, _Slot]]) -> tuple[TokenEvent, ...]:
+    def _decode(self, active: Sequence[tuple[int, Slot]]) -> tuple[TokenEvent, ...]:
         if not active:
             return ()
+        on_device = self._on_device(slot for _, slot in active)
+        if on_device and self._session.runs_ahead:
+            begin_ns = time.perf_counter_ns()
+            return self._finish(self._start(active, self._tokens, self._positions, begin_ns))
         bucket = self._session.decode_bucket(int(self._positions.max()))
         begin_ns = time.perf_counter_ns()
-        slots = [slot for _, slot in active]
-        run = self._session.decode_tokens if self._on_device(slots) else self._session.decode
+        run = self._session.decode_tokens if on_device else self._session.decode
         found = run(self._tokens, self._positions, bucket=bucket)
         self._record("decode", bucket, active, len(active), begin_ns)
+        return self._take_all(active, found)
+
+    def _start(
+        self, active: Iterable[tuple[int, Slot]], tokens: Any, positions: Array, begin_ns: int
+    ) -> Started:
+        found = self._session.start_decode(tokens, positions)
+        bucket = self._session.decode_bucket(int(positions.max()))
+        return Started(found, bucket, tuple(active), begin_ns)
+
+    def _finish(self, running: Started) -> tuple[TokenEvent, ...]:
+        """The tokens of a step that runs, after starting the one that follows."""
+        self._ahead = self._start_next(running)
+        found = self._session.arrived(running.tokens)
+        self._record(
+            "decode", running.bucket, running.active, len(running.active), running.begin_ns
+        )
+        if self._ahead is not None:  # its executable begins where this one has ended
+            self._ahead = replace(self._ahead, begin_ns=time.perf_counter_ns())
+        return self._take_all(running.active, found)
+
+    def _start_next(self, running: Started) -> Started | None:
+        """The step after ``running``, unless a prompt waits or every answer has its length then."""
+        occupied = sum(slot is not None for slot in self._slots)
+        if self._waiting or occupied > len(running.active):
+            return None
+        going_on = [
+            (number, slot)
+            for number, slot in running.active
+            if slot.num_new + 1 < slot.request.max_new_tokens
+        ]
+        if not going_on:
+            return None
+        positions = np.zeros_like(self._positions)
+        for number, _ in going_on:
+            positions[number] = self._positions[number] + 1
+        return self._start(going_on, running.tokens, positions, 0)
+
+    def _take_ahead(self) -> Started | None:
+        """The step that was started ahead, for those of its requests that still run."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        active = tuple((n, slot) for n, slot in ahead.active if self._slots[n] is slot)
+        return replace(ahead, active=active) if active else None
+
+    def _take_all(self, active: Sequence[tuple[int, Slot]], found: Array) -> tuple[TokenEvent, ...]:
         events = []
         for number, slot in active:
             self._positions[number] += 1
             events.append(self._take(number, slot, found[number]))
         return tuple(events)
 
-    def _on_device(self, slots: Iterable[_Slot]) -> bool:
+    def _on_device(self, slots: Iterable[Slot]) -> bool:
         """Whether the tokens of a step are all that is wanted of it."""
         greedy = (slot.request.sampling.temperature == 0.0 for slot in slots)
         return self._session.samples_on_device and all(greedy)
 
-    def _take(self, number: int, slot: _Slot, found: Array | int) -> TokenEvent:
+    def _take(self, number: int, slot: Slot, found: Array | int) -> TokenEvent:
         """The slot's next token, from its logits unless it is one; after the last it is free."""
         request = slot.request
         if np.ndim(found) == 0:
@@ -199,7 +242,7 @@ class Engine:
         self,
         phase: StepPhase,
         bucket: int,
-        active: Sequence[tuple[int, _Slot]],
+        active: Sequence[tuple[int, Slot]],
         num_tokens: int,
         start_ns: int,
     ) -> None:
@@ -216,27 +259,3 @@ class Engine:
                     end_ns=end_ns,
                 )
             )
-
-
-def _check_prompt(request: Request, session: Session) -> None:
-    subject, prompt = f"request {request.request_id!r}", request.prompt_ids
-    if not prompt or request.max_new_tokens < 1:
-        message = (
-            f"{subject} has {len(prompt)} prompt tokens and asks for {request.max_new_tokens}"
-            " new ones; both must be 1 or more"
-        )
-        raise UsageError(message, hint="give a prompt and at least 1 new token")
-    if len(prompt) + request.max_new_tokens > session.max_length:
-        message = (
-            f"{subject} needs {len(prompt)} prompt tokens and {request.max_new_tokens} new ones;"
-            f" the artifact's max length is {session.max_length}"
-        )
-        hint = "shorten it, pass a smaller --max-new-tokens, or compile with a larger --max-length"
-        raise PlanError(message, hint=hint)
-    outside = [token for token in (min(prompt), max(prompt)) if not 0 <= token < session.vocab_size]
-    if outside:
-        message = (
-            f"{subject} has token {outside[0]}, which is outside the vocabulary of"
-            f" {session.vocab_size}"
-        )
-        raise UsageError(message, hint="use the artifact's own tokenizer")

@@ -1,7 +1,7 @@
 """What a session needs of the ranks it runs on."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,3 +28,17 @@ class Ranks(Protocol):
 
     def close(self) -> None:
         """Give back what the ranks hold."""
+
+
+@runtime_checkable
+class StartingRanks(Ranks, Protocol):
+    """Ranks that take a run before the last has ended, and do it next."""
+
+    def start(
+        self, phase: Phase, bucket: int, data: Sequence[Any], *, wanted: Sequence[int]
+    ) -> list[Any]:
+        """`run` that does not wait.
+
+        Returns:
+            The outputs ``wanted`` on their way: for numpy, which waits, or ``data`` of the next run.
+        """

@@ -68,7 +68,8 @@ class StepRecord:
         slots: Whose result was wanted.
         request_ids: Of the requests in them, in the same order.
         num_tokens: Tokens processed for requests; padding does not count.
-        start_ns: `time.perf_counter_ns` before the call.
+        start_ns: `time.perf_counter_ns` before the call; of a decode step that was started ahead,
+            when the one before it ended.
         end_ns: The same after the logits arrived.
     """
 

@@ -17,7 +17,7 @@ from neuronc.lower.program_files import EXECUTABLE, NEFF
 from neuronc.progress import SILENT, Progress
 from neuronc.recipe import Place
 from neuronc.runtime.opening import comparing, device_name, open_ranks, require_listed
-from neuronc.runtime.ranks import Ranks
+from neuronc.runtime.ranks import Ranks, StartingRanks
 from neuronc.trace.program_spec import TOKENS, Phase
 
 Array = np.ndarray[Any, Any]
@@ -165,6 +165,39 @@ class Session:
         """
         return self.decode_outputs(token_ids, positions, bucket=bucket, names=(TOKENS,))[0]
 
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether a decode step can start from tokens that the host has not seen: `start_decode`."""
+        return self.samples_on_device and isinstance(self.ranks, StartingRanks)
+
+    def start_decode(self, token_ids: Any, positions: Array) -> Any:
+        """`decode_tokens` that does not wait: its tokens, for `arrived` and for the step after it.
+
+        Args:
+            token_ids: ``[batch]`` i32, on the host or as the step before gave them.
+            positions: As of `decode`.
+
+        Raises:
+            PlanError: a position is beyond the cache.
+            TypeError: not `runs_ahead`, for what runs the programs.
+            ValueError: not `runs_ahead`, for the programs do not sample.
+        """
+        if not isinstance(self.ranks, StartingRanks):
+            message = f"these ranks run one step at a time: {self.ran_on}"
+            raise TypeError(message)
+        # Copies of what the host may change while the step runs.
+        data = [v.copy() if isinstance(v, np.ndarray) else v for v in (token_ids, positions)]
+        bucket = self.decode_bucket(int(positions.max()))
+        wanted = self._numbers((TOKENS,))
+        (tokens,) = self.ranks.start("decode", bucket, data, wanted=wanted)
+        return tokens
+
+    def arrived(self, tokens: Any) -> Array:
+        """The tokens of `start_decode`, on the host."""
+        found = np.asarray(tokens)
+        self._checked.result()
+        return found
+
     def decode_outputs(
         self,
         token_ids: Array,
@@ -238,13 +271,15 @@ class Session:
     def _run(
         self, phase: Phase, bucket: int, data: list[Array], names: Sequence[str]
     ) -> list[Array]:
+        found = self.ranks.run(phase, bucket, data, wanted=self._numbers(names))
+        self._checked.result()
+        return found
+
+    def _numbers(self, names: Sequence[str]) -> list[int]:
         if lost := [name for name in names if name not in self._outputs]:
             message = f"the programs of this artifact have no output {lost[0]}"
             raise ValueError(message)
-        wanted = [self._outputs[name] for name in names]
-        found = self.ranks.run(phase, bucket, data, wanted=wanted)
-        self._checked.result()
-        return found
+        return [self._outputs[name] for name in names]
 
 
 def _smallest(buckets: tuple[int, ...], needed: int, subject: str) -> int:

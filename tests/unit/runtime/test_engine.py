@@ -247,13 +247,13 @@ def watched(engine: Engine) -> list[tuple[int, ...]]:
     """Filled with the outputs that every step brings to the host."""
     seen: list[tuple[int, ...]] = []
     ranks: Any = engine._session.ranks
-    run = ranks.run
+    start = ranks.start
 
     def watch(*args: Any, wanted: Any) -> Any:
         seen.append(tuple(wanted))
-        return run(*args, wanted=wanted)
+        return start(*args, wanted=wanted)
 
-    ranks.run = watch
+    ranks.start = watch
     return seen
 
 
@@ -273,6 +273,98 @@ def test_greedy_steps_bring_tokens_alone_and_others_logits_alone() -> None:
     seen = watched(plain)
     plain.run(requests)
     assert set(seen) == {logits}
+
+
+def decode_log(engine: Engine) -> list[str]:
+    """Filled with ``start`` and ``arrived`` as decode steps are started and their tokens read.
+
+    A step that is not given the tokens of the one before, but what the host read, is a ``new``.
+    """
+    log: list[str] = []
+    session: Any = engine._session
+    last: list[Any] = [None]
+    start, arrived = session.start_decode, session.arrived
+
+    def watch_start(token_ids: Any, positions: Any) -> Any:
+        log.append("start" if token_ids is last[0] else "new")
+        last[0] = start(token_ids, positions)
+        return last[0]
+
+    def watch_arrived(tokens: Any) -> Any:
+        log.append("arrived")
+        return arrived(tokens)
+
+    session.start_decode, session.arrived = watch_start, watch_arrived
+    return log
+
+
+def test_a_step_starts_before_the_tokens_of_the_last_are_read_and_none_too_many() -> None:
+    steps: list[StepRecord] = []
+    engine = Engine(open_toy(on_device_sampling=True), on_step=steps.append)
+    log = decode_log(engine)
+    engine.run([ask("a", new=5)])
+    assert log == ["new", "start", "arrived", "start", "arrived", "start", "arrived", "arrived"]
+    assert [s.phase for s in steps] == ["prefill", *["decode"] * 4]
+    assert engine._ahead is None
+
+
+def test_a_step_after_a_stop_token_is_dropped() -> None:
+    request = ask("a", new=9)
+    answer = greedy_answer(request)
+    stopped = ask("a", new=9, stop_ids=frozenset({answer[3]}))
+    expected = greedy_answer(stopped)
+    steps: list[StepRecord] = []
+    engine = Engine(open_toy(on_device_sampling=True), on_step=steps.append)
+    log = decode_log(engine)
+    assert engine.run([stopped]) == {"a": expected}
+    assert log.count("arrived") == len(expected) == len(steps) - 1
+    assert len(log) - log.count("arrived") == len(expected) + 1
+    assert engine.run([request]) == {"a": answer}
+
+
+def test_a_prompt_that_waits_keeps_steps_from_running_ahead() -> None:
+    engine = Engine(open_toy(batch_size=1, on_device_sampling=True))
+    log = decode_log(engine)
+    engine.submit(ask("a", new=4))
+    engine.submit(ask("b", new=2))
+    drain(engine)
+    assert log == ["new", "arrived"] * 3 + ["new", "arrived"]
+
+
+def test_a_prompt_that_comes_while_a_step_runs_ahead_is_next() -> None:
+    steps: list[StepRecord] = []
+    engine = Engine(open_toy(on_device_sampling=True), on_step=steps.append)
+    engine.submit(ask("a", new=6))
+    for _ in range(2):
+        engine.step()
+    engine.submit(ask("b", new=2))
+    events = drain(engine)
+    assert "".join("P" if s.phase == "prefill" else "D" for s in steps) == "PDDPDDD"
+    told = tuple(e.token_id for e in events if e.request_id == "b")
+    assert told == greedy_answer(ask("b", new=2))
+
+
+def test_a_started_step_reads_copies_of_what_the_host_changes() -> None:
+    session: Any = open_toy(on_device_sampling=True)
+    given: list[Any] = []
+    start = session.ranks.start
+
+    def watch(phase: Any, bucket: int, data: list[Any], *, wanted: Any) -> Any:
+        given.extend(data)
+        return start(phase, bucket, data, wanted=wanted)
+
+    session.ranks.start = watch
+    step = np.array([3, 3], np.int32), np.array([0, 0], np.int32)
+    session.start_decode(*step)
+    assert all(not np.shares_memory(mine, theirs) for mine in step for theirs in given)
+    assert len(given) == len(step)
+
+
+def test_sampled_requests_do_not_run_ahead() -> None:
+    engine = Engine(open_toy(on_device_sampling=True))
+    log = decode_log(engine)
+    engine.run([ask("a", sampling=SamplingParams(temperature=1.0, seed=5))])
+    assert log == []
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -25,6 +25,7 @@ def prepare(model: Path, folder: Path, setting: "Setting") -> None:
         dtype=setting.dtype,
         max_length=setting.max_length,
         prefill_buckets=(setting.prompt_tokens,),
+        on_device_sampling=True,
     )
     build(recipe, folder, verify=False)
 
@@ -40,6 +41,7 @@ class Engine:
         self.settings = {
             "max_length": str(manifest.max_length),
             "prefill_buckets": str(manifest.prefill_buckets),
+            "on_device_sampling": str(manifest.on_device_sampling),
         }
 
     def generate(self, prompt: Sequence[int], count: int, on_token: Callable[[int], None]) -> None:
