@@ -61,8 +61,9 @@ def worst_error(text: str, signature: ProgramSignature) -> float:
 
 def loop_of(program: str, signature: ProgramSignature) -> str:
     """What XLA computes for every element of the product: the fusion that the product is in."""
-    found = compiled(program, signature).as_text().split("\n\n")
-    return next(part for part in found if " dot(" in part and not part.startswith("ENTRY"))
+    found: str = compiled(program, signature).as_text()
+    parts = found.split("\n\n")
+    return next(part for part in parts if " dot(" in part and not part.startswith("ENTRY"))
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
