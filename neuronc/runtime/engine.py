@@ -52,6 +52,7 @@ class Engine:
         self._session, self._on_step = session, on_step
         self._policy, self._was_prefill = prefill_policy, False
         self._ahead: Started | None = None
+        self._end_ns = 0  # of the last executable
         self._waiting: deque[Request] = deque()
         self._slots: list[Slot | None] = [None] * session.batch_size
         self._in_flight: set[str] = set()  # ids of the requests in both
@@ -148,8 +149,7 @@ class Engine:
             return ()
         on_device = self._on_device(slot for _, slot in active)
         if on_device and self._session.runs_ahead:
-            begin_ns = time.perf_counter_ns()
-            return self._finish(self._start(active, self._tokens, self._positions, begin_ns))
+            return self._finish(self._start(active, self._tokens, self._positions))
         bucket = self._session.decode_bucket(int(self._positions.max()))
         begin_ns = time.perf_counter_ns()
         run = self._session.decode_tokens if on_device else self._session.decode
@@ -157,23 +157,20 @@ class Engine:
         self._record("decode", bucket, active, len(active), begin_ns)
         return self._take_all(active, found)
 
-    def _start(
-        self, active: Iterable[tuple[int, Slot]], tokens: Any, positions: Array, begin_ns: int
-    ) -> Started:
-        found = self._session.start_decode(tokens, positions)
+    def _start(self, active: Iterable[tuple[int, Slot]], tokens: Any, positions: Array) -> Started:
         bucket = self._session.decode_bucket(int(positions.max()))
+        begin_ns = time.perf_counter_ns()
+        found = self._session.start_decode(tokens, positions, bucket=bucket)
         return Started(found, bucket, tuple(active), begin_ns)
 
     def _finish(self, running: Started) -> tuple[TokenEvent, ...]:
         """The tokens of a step that runs, after starting the one that follows."""
         self._ahead = self._start_next(running)
         found = self._session.arrived(running.tokens)
-        self._record(
-            "decode", running.bucket, running.active, len(running.active), running.begin_ns
-        )
-        if self._ahead is not None:  # its executable begins where this one has ended
-            self._ahead = replace(self._ahead, begin_ns=time.perf_counter_ns())
-        return self._take_all(running.active, found)
+        active = running.active
+        begin_ns = max(running.begin_ns, self._end_ns)  # executables run one after the other
+        self._record("decode", running.bucket, active, len(active), begin_ns)
+        return self._take_all(active, found)
 
     def _start_next(self, running: Started) -> Started | None:
         """The step after ``running``, unless a prompt waits or every answer has its length then."""
@@ -190,7 +187,7 @@ class Engine:
         positions = np.zeros_like(self._positions)
         for number, _ in going_on:
             positions[number] = self._positions[number] + 1
-        return self._start(going_on, running.tokens, positions, 0)
+        return self._start(going_on, running.tokens, positions)
 
     def _take_ahead(self) -> Started | None:
         """The step that was started ahead, for those of its requests that still run."""
@@ -246,7 +243,7 @@ class Engine:
         num_tokens: int,
         start_ns: int,
     ) -> None:
-        end_ns = time.perf_counter_ns()
+        self._end_ns = end_ns = time.perf_counter_ns()
         if self._on_step is not None:
             self._on_step(
                 StepRecord(

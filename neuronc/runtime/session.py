@@ -39,6 +39,7 @@ class Session:
         self, manifest: Manifest, ranks: Ranks, checked: Future[None], *, ran_on: str = "cpu"
     ) -> None:
         self.manifest, self.ranks = manifest, ranks
+        self._starting = ranks if isinstance(ranks, StartingRanks) else None
         self.batch_size, self.max_length = manifest.batch_size, manifest.max_length
         self.prefill_buckets = manifest.prefill_buckets
         self.decode_buckets = manifest.decode_buckets
@@ -168,28 +169,29 @@ class Session:
     @property
     def runs_ahead(self) -> bool:
         """Whether a decode step can start from tokens that the host has not seen: `start_decode`."""
-        return self.samples_on_device and isinstance(self.ranks, StartingRanks)
+        return self.samples_on_device and self._starting is not None
 
-    def start_decode(self, token_ids: Any, positions: Array) -> Any:
+    def start_decode(self, token_ids: Any, positions: Array, *, bucket: int) -> Any:
         """`decode_tokens` that does not wait: its tokens, for `arrived` and for the step after it.
 
         Args:
             token_ids: ``[batch]`` i32, on the host or as the step before gave them.
             positions: As of `decode`.
+            bucket: Which program.
 
         Raises:
-            PlanError: a position is beyond the cache.
+            PlanError: a position is beyond the bucket.
             TypeError: not `runs_ahead`, for what runs the programs.
             ValueError: not `runs_ahead`, for the programs do not sample.
         """
-        if not isinstance(self.ranks, StartingRanks):
+        if self._starting is None:
             message = f"these ranks run one step at a time: {self.ran_on}"
             raise TypeError(message)
+        _check_inside(positions, bucket)
         # Copies of what the host may change while the step runs.
         data = [v.copy() if isinstance(v, np.ndarray) else v for v in (token_ids, positions)]
-        bucket = self.decode_bucket(int(positions.max()))
         wanted = self._numbers((TOKENS,))
-        (tokens,) = self.ranks.start("decode", bucket, data, wanted=wanted)
+        (tokens,) = self._starting.start("decode", bucket, data, wanted=wanted)
         return tokens
 
     def arrived(self, tokens: Any) -> Array:
@@ -207,11 +209,8 @@ class Session:
         names: Sequence[str],
     ) -> list[Array]:
         """`decode`: the outputs ``names`` of one run, ``logits`` or ``tokens``."""
-        last = int(positions.max())
-        bucket = self.decode_bucket(last) if bucket is None else bucket
-        if positions.min() < 0 or last >= bucket:  # attention would not see it
-            message = f"positions {positions.tolist()} are not all inside decode bucket {bucket}"
-            raise PlanError(message, hint="let decode choose the bucket")
+        bucket = self.decode_bucket(int(positions.max())) if bucket is None else bucket
+        _check_inside(positions, bucket)
         # Copies: a rank may still read its inputs when the logits of the first are here.
         data = [np.array(values, dtype=np.int32) for values in (token_ids, positions)]
         return self._run("decode", bucket, data, names)
@@ -280,6 +279,12 @@ class Session:
             message = f"the programs of this artifact have no output {lost[0]}"
             raise ValueError(message)
         return [self._outputs[name] for name in names]
+
+
+def _check_inside(positions: Array, bucket: int) -> None:
+    if positions.min() < 0 or positions.max() >= bucket:  # attention would not see it
+        message = f"positions {positions.tolist()} are not all inside decode bucket {bucket}"
+        raise PlanError(message, hint="let decode choose the bucket")
 
 
 def _smallest(buckets: tuple[int, ...], needed: int, subject: str) -> int:

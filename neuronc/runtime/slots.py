@@ -33,7 +33,7 @@ class Started:
         tokens: On their way, see `Session.start_decode`.
         bucket: Of the program.
         active: Slots whose tokens are wanted, by their numbers.
-        begin_ns: When it began, of `time.perf_counter_ns`.
+        begin_ns: `time.perf_counter_ns` before the call.
     """
 
     tokens: Any

@@ -13,8 +13,6 @@ from neuronc.families.model_config import read_model_config
 from neuronc.parallel.split_memory import SplitMemory
 from tests.unit.parallel.decoder_shapes import SMOLLM2, decoder_shapes
 
-MB = 1_000_000
-
 MEASURE = """
 import re, sys
 from pathlib import Path

@@ -285,9 +285,9 @@ def decode_log(engine: Engine) -> list[str]:
     last: list[Any] = [None]
     start, arrived = session.start_decode, session.arrived
 
-    def watch_start(token_ids: Any, positions: Any) -> Any:
+    def watch_start(token_ids: Any, positions: Any, *, bucket: int) -> Any:
         log.append("start" if token_ids is last[0] else "new")
-        last[0] = start(token_ids, positions)
+        last[0] = start(token_ids, positions, bucket=bucket)
         return last[0]
 
     def watch_arrived(tokens: Any) -> Any:
@@ -355,9 +355,17 @@ def test_a_started_step_reads_copies_of_what_the_host_changes() -> None:
 
     session.ranks.start = watch
     step = np.array([3, 3], np.int32), np.array([0, 0], np.int32)
-    session.start_decode(*step)
+    session.start_decode(*step, bucket=32)
     assert all(not np.shares_memory(mine, theirs) for mine in step for theirs in given)
     assert len(given) == len(step)
+
+
+@pytest.mark.parametrize("position", [-1, 32])
+def test_a_step_is_not_started_outside_its_bucket(position: int) -> None:
+    session = open_toy(on_device_sampling=True)
+    positions = np.array([0, position], np.int32)
+    with pytest.raises(PlanError, match="not all inside decode bucket 32"):
+        session.start_decode(np.array([3, 3], np.int32), positions, bucket=32)
 
 
 def test_sampled_requests_do_not_run_ahead() -> None:
