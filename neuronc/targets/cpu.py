@@ -20,6 +20,7 @@ from neuronc.errors import CompilerError, InputError, ToolchainError
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
 from neuronc.targets.cpu_attention import attend_to_filled
 from neuronc.targets.cpu_cache import lay_out_caches, lay_out_inputs
+from neuronc.targets.cpu_last_row import keep_last_row
 from neuronc.targets.cpu_merge import merge_inputs, merge_linears
 from neuronc.targets.cpu_payload import in_fixed_order
 from neuronc.targets.cpu_rewrites import rewrite_for_cpu
@@ -51,7 +52,8 @@ def compile_cpu(
     text, merged = merge_linears(text, signature)
     signature = merge_inputs(signature, merged)
     if not as_written:
-        text = lay_out_caches(attend_to_filled(text, signature), signature)
+        text = attend_to_filled(keep_last_row(text), signature)
+        text = lay_out_caches(text, signature)
         signature = lay_out_inputs(signature)
     function = jax.shard_map(
         as_jax_function(rewrite_for_cpu(text, signature), signature),

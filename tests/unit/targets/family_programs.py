@@ -19,19 +19,19 @@ LENGTH, BUCKET = 64, 8
 
 
 def lowered(
-    variant: str, phase: Any = "prefill", dtype: str = "f32"
+    variant: str, phase: Any = "prefill", dtype: str = "f32", *, tp: int = 1
 ) -> tuple[str, ProgramSignature]:
     from transformers import AutoConfig
 
     model_type, fields = TINY_FAMILIES[variant]
     raw = AutoConfig.for_model(model_type, **fields).to_dict()
     config = read_model_config(raw, source=variant)
-    plan = plan_parallelism(config, parameter_shapes(raw), 1)
+    plan = plan_parallelism(config, parameter_shapes(raw), tp)
     bucket = BUCKET if phase == "prefill" else LENGTH
     spec = ProgramSpec(phase=phase, bucket=bucket, batch_size=2, max_length=LENGTH)
     traced = trace_program(config, plan, spec, dtype=dtype)
     text = traced_to_stablehlo(traced, IRDump(None))
-    return finish_stablehlo(text, tp=1, graphs=traced.graphs), traced.signature
+    return finish_stablehlo(text, tp=tp, graphs=traced.graphs), traced.signature
 
 
 def inputs(signature: ProgramSignature, **data: int) -> dict[str, Any]:
