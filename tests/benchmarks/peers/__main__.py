@@ -2,8 +2,9 @@
 
 All run SmolLM2-135M-Instruct: a prompt of 128 random ids and 64 greedy tokens, one sequence, the
 same weights and the same dtype of weights, arithmetic and KV cache, on the same CPUs; each in a
-process of its own, in another order every round. With --defaults each runs once more as it comes
-out of the box, in a table of its own. Engines are installed into environments in the
+process of its own that stays open. They answer in turns, one answer each a round, in another order
+every round: memory is not as fast from minute to minute, and what is compared should be seconds
+apart. With --defaults each runs once more as it comes out of the box, in a table of its own. Engines are installed into environments in the
 cache folder, and their weights are converted there, once. An engine that cannot take part is named
 with the reason.
 """
@@ -13,7 +14,8 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ from tests.benchmarks.peers.catalog import OURS, PEERS
 from tests.benchmarks.peers.model import prepare_model, weight_bytes
 from tests.benchmarks.peers.preparing import Ready, prepare
 from tests.benchmarks.peers.process import OWN
-from tests.benchmarks.peers.processes import Outcome, run_engine
-from tests.benchmarks.peers.rounds import Cell, Rounds, run_rounds
+from tests.benchmarks.peers.processes import EngineProcess, Outcome
+from tests.benchmarks.peers.rounds import Cell, Rounds, beside, run_rounds, shuffled_orders
 from tests.benchmarks.peers.summary import Row, summarize
 from tests.benchmarks.peers.table import console, markdown, rich_table, titled
 
@@ -69,21 +71,29 @@ def _measure(
     report: Callable[[Rounds, float], object],
 ) -> tuple[Rounds, float]:
     """The rounds, and the read bandwidth in bytes per second, before or after, the better."""
-    cells = [
-        Cell(engine=name, dtype=dtype, threads=threads)
-        for name, dtype in ready
-        for threads in ([0] if dtype == OWN else options.threads)
-    ]
     before = measure_cpu().read_bytes_per_s
-    rounds = run_rounds(
-        cells,
-        lambda cell: _run(ready[cell.engine, cell.dtype], cell, options.repeats),
-        rounds=options.rounds,
-        seed=SEED,
-        tell=tell,
-        keep=lambda found: report(found, before),
-    )
+    rounds: Rounds = []
+    for cells in _groups(ready, options.threads):
+        with ExitStack() as stack:
+            answers = {}
+            for cell in cells:
+                engine = _engine(ready[cell.engine, cell.dtype], cell)
+                answers[cell] = stack.enter_context(closing(engine)).answer
+            orders = shuffled_orders(cells, options.rounds, SEED)
+            for found in run_rounds(orders, answers, tell=tell):
+                report(beside(rounds, found), before)  # who stops a run loses no more than a round
+        rounds = beside(rounds, found)
     return rounds, max(before, measure_cpu().read_bytes_per_s)
+
+
+def _groups(ready: Iterable[tuple[str, str]], threads: Sequence[int]) -> list[list[Cell]]:
+    """What is compared with each other, and so open at the same time: a dtype and its threads."""
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for name, dtype in ready:
+        for number in [0] if dtype == OWN else threads:
+            cell = Cell(engine=name, dtype=dtype, threads=number)
+            groups.setdefault((dtype, number), []).append(cell)
+    return list(groups.values())
 
 
 def _options() -> argparse.Namespace:
@@ -93,8 +103,7 @@ def _options() -> argparse.Namespace:
     default = Path(tempfile.gettempdir()) / "neuronc-peers"
     parser.add_argument("--cache", type=Path, default=default, help="environments and weights")
     parser.add_argument("--out", type=Path, default=Path("peers"), help="folder of the results")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=3, help="answers per process and round")
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, nargs="+", default=[len(os.sched_getaffinity(0))])
     parser.add_argument(
         "--defaults", action="store_true", help="measure each once more as it comes out of the box"
@@ -111,17 +120,16 @@ def _prompts() -> dict[str, list[int]]:
     return {name: dice.choices(range(3, VOCABULARY), k=PROMPT) for name in ("prompt", "warmup")}
 
 
-def _run(ready: Ready, cell: Cell, repeats: int) -> Outcome:
+def _engine(ready: Ready, cell: Cell) -> EngineProcess:
     job = {
-        "do": "measure",
+        "do": "answer",
         "folder": str(ready.folder),
         "setting": {"dtype": cell.dtype, "threads": cell.threads, **LENGTHS},
         "cpus": sorted(os.sched_getaffinity(0))[: cell.threads],
         "warmups": WARMUPS,
-        "repeats": repeats,
         **_prompts(),
     }
-    return run_engine(ready.python, ready.engine, job)
+    return EngineProcess(ready.python, ready.engine, job)
 
 
 def _reference(cache: Path) -> list[int]:
@@ -132,7 +140,8 @@ def _reference(cache: Path) -> list[int]:
         model = {"f32": prepare_model(cache, "f32")}
         ready, _ = prepare([peer], model, cache, **LENGTHS, tell=lambda _: None)
         cell = Cell(engine=peer.name, dtype="f32", threads=len(os.sched_getaffinity(0)))
-        outcome = _run(ready[peer.name, "f32"], cell, 1)
+        with closing(_engine(ready[peer.name, "f32"], cell)) as engine:
+            outcome = engine.answer()
         if outcome.result is None:
             message = f"no reference: {outcome.reason}"
             raise SystemExit(message)

@@ -10,7 +10,7 @@ from neuronc.cache.program_keys import code_digest, digest_json
 from neuronc.tools import tool_versions
 from tests.benchmarks.peers.catalog import OURS, Peer
 from tests.benchmarks.peers.process import Setting
-from tests.benchmarks.peers.processes import run_engine
+from tests.benchmarks.peers.processes import prepare_engine
 from tests.benchmarks.peers.venvs import LeftOutError, python_with
 
 
@@ -92,9 +92,9 @@ def _ready(peer: Peer, setting: Setting, model: Path, cache: Path, pythons: _Pyt
             "folder": str(folder),
             "setting": asdict(setting),
         }
-        outcome = run_engine(pythons.converts, peer.path, job)
-        if outcome.result is None:
-            message = f"its weights cannot be converted: {outcome.reason}"
+        reason = prepare_engine(pythons.converts, peer.path, job)
+        if reason:
+            message = f"its weights cannot be converted: {reason}"
             raise LeftOutError(message)
         done.write_text(key)
     return Ready(engine=peer.path, python=pythons.runs, folder=folder)

@@ -2,8 +2,9 @@
 
 Runs in the engine's virtual environment, where nothing of neuronc is, so it and the engines import
 nothing of each other: an engine is a file with ``prepare(model, folder, setting)``, which converts
-the weights once, and a class ``Engine`` like the protocol below. The job is a JSON object; the
-last line of standard output is the result.
+the weights once, and a class ``Engine`` like the protocol below. The job is a JSON object. What it
+gives are lines of standard output that begin with `MARK`: one when the weights are converted, or
+one when the engine is open and warm and then one for each line of standard input, an answer.
 """
 
 import importlib.util
@@ -17,6 +18,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
+
+MARK = "peer: "
+"""Before what is told in JSON: engines print as well."""
 
 OWN = "own"
 """Instead of a dtype: everything is the engine's own choice."""
@@ -75,13 +79,17 @@ def main(arguments: Sequence[str]) -> None:
     module = load_file(engine_file)
     if job["do"] == "prepare":
         module.prepare(Path(job["model"]), Path(job["folder"]), Setting(**job["setting"]))
-        result = {}
+        tell({})
     else:
         if job["cpus"]:
             os.sched_setaffinity(0, set(job["cpus"]))
-        result = measure(module.Engine, job)
-    print(f"\n{json.dumps(result)}", flush=True)
+        answer(module.Engine, job)
     os._exit(0)  # some engines' threads do not end by themselves
+
+
+def tell(result: dict[str, Any]) -> None:
+    """Give ``result`` to who started this."""
+    print(f"\n{MARK}{json.dumps(result)}", flush=True)
 
 
 def load_file(path: Path) -> Any:
@@ -95,8 +103,12 @@ def load_file(path: Path) -> Any:
     return module
 
 
-def measure(make: Callable[[Path, Setting], Engine], job: dict[str, Any]) -> dict[str, Any]:
-    """Open the engine, run the warm-up prompt, then the prompt as often as the job says."""
+def answer(make: Callable[[Path, Setting], Engine], job: dict[str, Any]) -> None:
+    """Open and warm the engine; for every line of standard input answer the prompt once.
+
+    The warm-up prompt goes before each: other engines had the caches meanwhile, and no cache of
+    prefixes is to know the prompt.
+    """
     setting = Setting(**job["setting"])
     count = setting.new_tokens
     begin = time.perf_counter()
@@ -105,22 +117,23 @@ def measure(make: Callable[[Path, Setting], Engine], job: dict[str, Any]) -> dic
     for _ in range(job["warmups"]):
         generate(engine, job["warmup"], count)
     warmup_s = time.perf_counter() - begin - load_s
-    runs = [generate(engine, job["prompt"], count) for _ in range(job["repeats"])]
-    peak = memory_bytes()
     if not setting.is_own:
         check_dtypes(engine.dtypes(), setting.dtype)
-    return {
-        "ttft_ms": [run["ttft_ms"] for run in runs],
-        "itl_ms": [run["itl_ms"] for run in runs],
-        "warmup_s": warmup_s,
-        "tokens": runs[0]["tokens"],
-        "repeatable": all(run["tokens"] == runs[0]["tokens"] for run in runs),
-        "load_s": load_s,
-        "rss_bytes": peak,
-        "versions": engine.versions,
-        "settings": engine.settings,
-        "dtypes": engine.dtypes(),
-    }
+    tell({})
+    for _ in sys.stdin:
+        generate(engine, job["warmup"], count)
+        run = generate(engine, job["prompt"], count)
+        tell(
+            {
+                **run,
+                "load_s": load_s,
+                "warmup_s": warmup_s,
+                "rss_bytes": memory_bytes(),
+                "versions": engine.versions,
+                "settings": engine.settings,
+                "dtypes": engine.dtypes(),
+            }
+        )
 
 
 def generate(engine: Engine, prompt: Sequence[int], count: int) -> dict[str, Any]:

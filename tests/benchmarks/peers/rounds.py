@@ -1,8 +1,9 @@
 """All engines in turn, in another order every round."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from tests.benchmarks.peers.processes import Outcome
@@ -29,23 +30,28 @@ def shuffled_orders(things: Sequence[T], rounds: int, seed: int) -> list[list[T]
 
 
 def run_rounds(
-    cells: Sequence[Cell],
-    run: Callable[[Cell], Outcome],
+    orders: Sequence[Sequence[Cell]],
+    answers: Mapping[Cell, Callable[[], Outcome]],
     *,
-    rounds: int,
-    seed: int,
     tell: Callable[[str], None],
-    keep: Callable[[Rounds], object],
-) -> Rounds:
-    """Every cell once a round; one that fails is told, tried again next round, and stops nobody."""
+) -> Iterator[Rounds]:
+    """A round for each of ``orders``; after each, all so far.
+
+    A cell that fails is told, tried again next round, and stops nobody.
+    """
     found: Rounds = []
-    for number, order in enumerate(shuffled_orders(cells, rounds, seed), start=1):
+    for number, order in enumerate(orders, start=1):
         outcomes = {}
         for cell in order:
-            outcomes[cell] = outcome = run(cell)
+            outcomes[cell] = outcome = answers[cell]()
             if outcome.result is None:
                 tell(f"round {number}: {cell.engine} {cell.dtype} failed: {outcome.reason}")
         found.append(outcomes)
-        keep(found)  # a run that is stopped loses no more than a round
-        tell(f"round {number} of {rounds} done")
-    return found
+        tell(f"round {number} of {len(orders)} done")
+        yield list(found)
+
+
+def beside(rounds: Rounds, others: Rounds) -> Rounds:
+    """Rounds of both, the first with the first; where there are fewer, of one."""
+    none: dict[Cell, Outcome] = {}
+    return [{**one, **other} for one, other in zip_longest(rounds, others, fillvalue=none)]

@@ -30,7 +30,7 @@ class Row:
     """One engine, dtype and number of threads.
 
     Attributes:
-        times: Of `TIMES`, each round's median.
+        times: Of `TIMES`; itl is the median of a round's gaps.
         ratios: Its times by ours in the same round: geometric mean, bounds of a 95 % interval.
         mbu: Bytes of the weights per token time, as a share of the read bandwidth; None where
             the engine chose how the weights are stored.
@@ -70,8 +70,9 @@ def summarize(
     rows = []
     for cell in cells:
         us = Cell(engine=ours, dtype=cell.dtype, threads=cell.threads)
-        outcomes = [found[cell] for found in rounds]
-        pairs = [(found[cell], found[us]) for found in rounds if us in found]
+        in_rounds = [found for found in rounds if cell in found]
+        outcomes = [found[cell] for found in in_rounds]
+        pairs = [(found[cell], found[us]) for found in in_rounds if us in found]
         size = weight_bytes.get(cell.dtype)
         floor_ms = None if size is None else 1e3 * size / read_bytes_per_s
         rows.append(_row(cell, outcomes, pairs, reference, floor_ms))
@@ -90,11 +91,11 @@ def ratio(pairs: Sequence[tuple[float, float]], level: float = LEVEL) -> Spread 
 
 
 def round_time(outcome: Outcome, name: str) -> float | None:
-    """The median of a round's values, of all its repeats."""
+    """Of the round's answer; of its gaps the median."""
     if outcome.result is None:
         return None
-    values = outcome.result[name]
-    return float(median(chain.from_iterable(values) if name == "itl_ms" else values))
+    value = outcome.result[name]
+    return float(median(value) if name == "itl_ms" else value)
 
 
 def same_tokens(tokens: Sequence[int], reference: Sequence[int]) -> int:

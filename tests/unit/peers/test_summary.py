@@ -20,8 +20,8 @@ BF16 = Cell(engine="neuronc", dtype="bf16", threads=2)
 
 def outcome(ttft: float, itl: float, tokens: tuple[int, ...] = (1, 2, 3)) -> Outcome:
     result = {
-        "ttft_ms": [ttft, ttft + 1, ttft + 1000],
-        "itl_ms": [[itl, itl], [itl, 1000.0]],
+        "ttft_ms": ttft + 1,
+        "itl_ms": [itl, itl, 1000.0],
         "tokens": list(tokens),
         "rss_bytes": 5e6,
         "load_s": 0.5,
