@@ -1,4 +1,4 @@
-"""What XLA:CPU wants said differently: products of few rows, and of half-precision weights.
+"""What XLA:CPU wants said differently: products of few rows, of half-precision weights, and angles.
 
 XLA:CPU widens a half-precision or 8-bit weight to f32 in memory before every dot, which for the few
 rows of a decode step costs several times the dot. Written as one vector product per row, the
@@ -9,9 +9,12 @@ gives it, where the product of Eigen reads eight of its rows in turns.
 
 For many rows there are kernels that multiply bf16 as it is, where the processor can; XLA takes them
 for products whose result is f32, so the rounding is written after the product.
+
+Sine and cosine of rotary embeddings XLA takes for cheap, and computes again wherever they are read.
 """
 
 from collections.abc import Callable
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -46,19 +49,39 @@ def rewrite_for_cpu(text: str, signature: ProgramSignature) -> str:
             op.erase()
         for op in _products(module, _is_bf16_product):
             _sum_wide(op)
+        for op in _found(module, "cosine", "sine"):
+            _compute_once(op)
         return str(module)
 
 
 def _products(module: ir.Module, is_wanted: Callable[[Any], bool]) -> list[Any]:
+    return [op for op in _found(module, "dot_general") if is_wanted(op)]
+
+
+def _found(module: ir.Module, *names: str) -> list[Any]:
     found: list[Any] = []
 
     def collect(op: Any) -> Any:
-        if op.name == "stablehlo.dot_general" and is_wanted(op):
+        if op.name in [f"stablehlo.{name}" for name in names]:
             found.append(op)
         return ir.WalkResult.ADVANCE
 
     module.operation.walk(collect)
     return found
+
+
+def _compute_once(op: Any) -> None:
+    """Keep the angles of rotary embeddings: XLA takes their functions for cheap, and fuses them.
+
+    They would be computed again in every layer, for every head.
+    """
+    (value,) = op.results
+    if str(value.type.element_type) != "f32" or not value.type.shape:
+        return
+    with ir.InsertionPoint(op):
+        kept = op.operation.clone()
+        value.replace_all_uses_with(_apart(kept.results[0]))
+    op.erase()
 
 
 def _is_few_row_product(op: Any) -> bool:
@@ -142,19 +165,25 @@ def _vector_product(row: Any, columns: Any) -> Any:
 
 
 def _apart(x: Any) -> Any:
-    """f32 ``x``, which XLA computes before the loop over the weight.
+    """f32 ``x``, which XLA computes before what reads it, a loop over a weight say.
 
-    It fuses into that loop what is before a product, but no division, and it moves a reshape down
-    to the product unless numbers of another shape come in between. Either would be done again for
-    every element of the weight. What divides here is one, and XLA does not find out.
+    It fuses into such a loop what is before it, but no division, and it moves a reshape down
+    to a product unless numbers of another shape come in between. Either would be done again for
+    every element of the loop. What divides here is one, and XLA does not find out.
+    It is another number for every place, as far as XLA knows: what is the same along a dim XLA would
+    turn into a factor, and that is fused.
     """
     i32 = ir.IntegerType.get_signless(32)
-    columns = ir.RankedTensorType.get(x.type.shape, i32)
-    counted = hlo.iota(columns, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1))
-    end = full(columns, ir.IntegerAttr.get(i32, 2**31 - 1))
+    places = ir.RankedTensorType.get(x.type.shape, i32)
+    counted = reduce(hlo.add, [_counted(places, dim) for dim in range(len(x.type.shape))])
+    end = full(places, ir.IntegerAttr.get(i32, 2**31 - 1))
     inside = hlo.compare(counted, end, hlo.ComparisonDirectionAttr.get("LT"))
     one, two = (full(x.type, ir.FloatAttr.get(ir.F32Type.get(), number)) for number in (1.0, 2.0))
     return hlo.divide(x, hlo.select(inside, one, two))
+
+
+def _counted(places: Any, dim: int) -> Any:
+    return hlo.iota(places, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), dim))
 
 
 def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:

@@ -11,6 +11,7 @@ from neuronc.lower.stablehlo_to_hlo import as_jax_function
 from neuronc.targets.cpu import COMPILER_OPTIONS
 from neuronc.targets.cpu_rewrites import MAX_DEPTH, MAX_ROWS, rewrite_for_cpu
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
+from tests.unit.targets.family_programs import inputs, lowered
 
 OUT = 256
 
@@ -162,6 +163,36 @@ def test_nothing_before_a_product_is_done_in_the_loop_over_its_weight(dtype: str
     inputs = re.findall(r"param\S*: (\w+\[[\d,]*\])", loop.splitlines()[0])
     assert set(inputs) == {"f32[1,576]", f"{dtype}[256,576]"}
     assert "multiply(" not in loop
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch about itself
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_rotary_angles_are_looked_up_once_for_all_layers(phase: str) -> None:
+    text, signature = lowered("llama", phase)
+    before, after = compiled(text, signature), compiled(rewrite_for_cpu(text, signature), signature)
+    for function in (" cosine(", " sine("):
+        assert before.as_text().count(function) == 4, "queries and keys of two layers"
+        assert after.as_text().count(function) == 1
+    given = inputs(signature, slot=1, start=5, length=3, positions=9)
+    for found, expected in zip(after(*given.values()), before(*given.values()), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 4, 6), (2, 3, 4, 5)])
+def test_angles_of_any_shape_keep_their_numbers(shape: tuple[int, ...]) -> None:
+    kind = "x".join([*map(str, shape), "f32"])
+    text = f"""
+    func.func public @main(%x: tensor<{kind}>) -> tensor<{kind}> {{
+      %s = stablehlo.sine %x : tensor<{kind}>
+      %c = stablehlo.cosine %s : tensor<{kind}>
+      return %c : tensor<{kind}>
+    }}"""
+    tensor = TensorSpec(name="x", kind="data", shape=shape, dtype="f32")
+    signature = ProgramSignature(inputs=(tensor,), outputs=(tensor,), aliases={})
+    (x,) = random_inputs(signature)
+    x = np.asarray(x, np.float32)
+    found = np.asarray(compiled(rewrite_for_cpu(text, signature), signature)(x)[0])
+    np.testing.assert_array_equal(found, compiled(text, signature)(x)[0])
 
 
 def test_weight_stored_by_input_rows_is_left_alone() -> None:
