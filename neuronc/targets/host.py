@@ -9,7 +9,11 @@ from typing import Any
 
 from neuronc.errors import ToolchainError
 
-_ISA_PREFIXES = ("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "popcnt", "asimd", "sve")
+_ISA_PREFIXES = (
+    *("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "popcnt"),  # x86
+    *("asimd", "sve", "bf16"),  # Arm
+)
+_BF16_PRODUCTS = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 
 def describe_host() -> dict[str, Any]:
@@ -24,6 +28,11 @@ def describe_host() -> dict[str, Any]:
         "isa": list(_isa_extensions()),
         "cpus": len(os.sched_getaffinity(0)),
     }
+
+
+def multiplies_bf16() -> bool:
+    """Whether this machine has instructions for products of bf16; False where it does not tell."""
+    return not _BF16_PRODUCTS.isdisjoint(_isa_extensions())
 
 
 def require_host(recorded: Mapping[str, Any]) -> None:

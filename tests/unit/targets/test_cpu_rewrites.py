@@ -8,6 +8,7 @@ import pytest
 
 from neuronc.dtypes import DTYPES, numpy_dtype
 from neuronc.lower.stablehlo_to_hlo import as_jax_function
+from neuronc.targets import cpu_rewrites
 from neuronc.targets.cpu import COMPILER_OPTIONS
 from neuronc.targets.cpu_rewrites import MAX_DEPTH, MAX_ROWS, rewrite_for_cpu
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
@@ -135,11 +136,33 @@ def test_many_rows_keep_one_dot() -> None:
 
 def test_many_rows_of_bf16_are_summed_in_f32_and_rounded_after() -> None:
     text, signature = linear_program(MAX_ROWS + 1, 64, "bf16")
-    rewritten = rewrite_for_cpu(text, signature)
+    rewritten = rewrite_for_cpu(text, signature, bf16=True)
     product = f"(tensor<{MAX_ROWS + 1}x64xbf16>, tensor<{OUT}x64xbf16>)"
     assert f"{product} -> tensor<{MAX_ROWS + 1}x{OUT}xf32>" in rewritten
     assert "stablehlo.convert" in rewritten
     assert worst_error(rewritten, signature) < 2**-8
+
+
+@pytest.mark.parametrize("result", ["bf16", "f32"])
+def test_many_rows_of_bf16_are_widened_where_the_processor_cannot_multiply_them(
+    result: str,
+) -> None:
+    text, signature = linear_program(MAX_ROWS + 1, 64, "bf16")
+    text = text.replace(f"{OUT}xbf16>", f"{OUT}x{result}>").replace("<256x64xf32", "<256x64xbf16")
+    signature = replace(signature, outputs=(replace(signature.outputs[0], dtype=result),))
+    rewritten = rewrite_for_cpu(text, signature, bf16=False)
+    rows, weight = f"tensor<{MAX_ROWS + 1}x64xf32>", f"tensor<{OUT}x64xf32>"
+    assert f"({rows}, {weight}) -> tensor<{MAX_ROWS + 1}x{OUT}xf32>" in rewritten
+    assert rewritten.count("stablehlo.convert") == (3 if result == "bf16" else 2)
+    assert worst_error(rewritten, signature) < (2**-8 if result == "bf16" else 1e-6)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_processor_decides(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_rewrites, "multiplies_bf16", lambda: bf16)
+    text, signature = linear_program(MAX_ROWS + 1, 64, "bf16")
+    assert rewrite_for_cpu(text, signature) == rewrite_for_cpu(text, signature, bf16=bf16)
+    assert rewrite_for_cpu(text, signature) != rewrite_for_cpu(text, signature, bf16=not bf16)
 
 
 def test_many_rows_of_f16_are_left_alone() -> None:
