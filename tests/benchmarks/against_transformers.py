@@ -172,6 +172,7 @@ def compare_first_token(artifact: Path, hf_folder: Path, rounds: int) -> None:
 _FIRST_TOKEN_OURS = """
 import json, time
 from pathlib import Path
+import neuronc.runtime.cpu_ranks  # which opening would import, JAX with it
 from neuronc.runtime.session import Session
 begin = time.perf_counter()
 session = Session.open(Path(%r))
@@ -181,6 +182,7 @@ print(json.dumps({"open_s": time.perf_counter() - begin}))
 _FIRST_TOKEN_HF = """
 import json, time, torch
 from transformers import AutoModelForCausalLM
+import transformers.models.llama.modeling_llama  # which loading would import
 begin = time.perf_counter()
 model = AutoModelForCausalLM.from_pretrained(%r, dtype=torch.float32)
 with torch.no_grad():
