@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from neuronc.artifact.manifest import Manifest
 
 _LOWERING_CODE = ("dtypes.py", "families", "parallel", "trace", "lower", "targets")
-_COMPILING_CODE = ("lower/stablehlo_to_hlo.py", "targets/cpu*.py", "targets/neuron/hlo")
+_COMPILING_CODE = (
+    "lower/stablehlo_to_hlo.py",
+    "targets/cpu*.py",
+    "targets/host.py",
+    "targets/neuron/hlo",
+)
 
 
 def lowered_key(job: Mapping[str, Any]) -> Key:

@@ -39,8 +39,9 @@ def compile_cpu(
         text: The program.
         signature: Its inputs and outputs.
         tp: How many ranks run it.
-        as_written: Look at every key that the program looks at, also where the cache is empty: for
-            proving a program that will run elsewhere. See `attend_to_filled`.
+        as_written: Compute what the program computes, also for keys behind the filled part of the
+            cache and for tokens whose logits nobody asks for: for proving a program that will run
+            elsewhere. See `attend_to_filled` and `keep_last_row`.
 
     Returns:
         The serialized executable, and the weights it takes merged: see `merge_inputs`.
@@ -52,7 +53,7 @@ def compile_cpu(
     text, merged = merge_linears(text, signature)
     signature = merge_inputs(signature, merged)
     if not as_written:
-        text = attend_to_filled(keep_last_row(text), signature)
+        text = attend_to_filled(keep_last_row(text, signature), signature)
         text = lay_out_caches(text, signature)
         signature = lay_out_inputs(signature)
     function = jax.shard_map(

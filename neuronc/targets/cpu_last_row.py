@@ -3,7 +3,10 @@
 A prefill ends with the logits of its last token, which a gather picks from all the tokens' hidden
 states. What stands between the last layer's keys and values and that gather is computed here for
 the picked row only: of N layers nearly one is saved. The gather moves up the program as long as
-nothing else reads what it moves past, and every step is one that works row by row.
+nothing else reads what it moves past, and every step is one that works row by row. Which row it is
+has to be the same on every rank, for ranks add up what they compute.
+
+Queries that are merged with keys and values into one product are still computed for all tokens.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,6 +19,7 @@ from jaxlib.mlir.dialects import stablehlo as hlo
 
 from neuronc.targets.cpu_ir import i32, name_of, shape_of
 from neuronc.targets.cpu_key_block import dims_before
+from neuronc.trace.program_spec import ProgramSignature
 
 _BY_ELEMENT = (
     *("abs", "all_reduce", "and", "clamp", "compare", "cosine", "exponential"),
@@ -42,16 +46,22 @@ class _Rows:
         return [*shape[: self.dim], self.times, *shape[self.dim + 1 :]]
 
 
-def keep_last_row(text: str) -> str:
+def keep_last_row(text: str, signature: ProgramSignature) -> str:
     """StableHLO ``text`` of one rank where a row that is picked is the only one computed.
 
-    Same interface and same sums. A program that picks no row comes back as it is.
+    Same interface and same sums. A program that picks no row comes back as it is, and so does one
+    that picks by anything but the inputs of kind ``data``.
     """
+    data = {number for number, tensor in enumerate(signature.inputs) if tensor.kind == "data"}
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
         main = next(op for op in module.body.operations if op.name.value == "main")
         block = main.regions[0].blocks[0]
-        picks = [op for op in block.operations if _picked_dim(op) is not None]
+        picks = [
+            op
+            for op in block.operations
+            if _picked_dim(op) is not None and _is_made_of(op.operands[1], data)
+        ]
         moved = [_move_up(pick, list(block.operations)) for pick in picks]
         return str(module) if any(moved) else text
 
@@ -67,6 +77,20 @@ def _picked_dim(op: Any) -> int | None:
     (dim,), shape = dims, shape_of(op.operands[0])
     is_picked = shape_of(op.results[0]) == [*shape[:dim], 1, *shape[dim + 1 :]]
     return dim if is_picked and shape[dim] > 1 else None
+
+
+def _is_made_of(value: Any, inputs: set[int]) -> bool:
+    """Whether ``value`` is computed from these inputs and constants alone."""
+    left, seen = [value], set()
+    while left:
+        value = left.pop()
+        if isinstance(value, ir.BlockArgument):
+            if value.arg_number not in inputs:
+                return False
+        elif value not in seen:
+            seen.add(value)
+            left.extend(value.owner.operands)
+    return True
 
 
 def _move_up(pick: Any, operations: list[Any]) -> bool:
@@ -173,7 +197,8 @@ def _rows_before(value: Any, at: _Rows) -> dict[int, _Rows] | None:
     if name == "reduce":
         return _before_reduce(value, at)
     if name == "dot":
-        return {0: at} if at.dim == 0 and len(shape_of(operands[1])) == 2 else None
+        is_of_matrices = [len(shape_of(operand)) for operand in operands] == [2, 2]
+        return {0: at} if at.dim == 0 and is_of_matrices else None
     dims = dims_before(value, at.dim)
     if dims is None or any(shape_of(operands[n])[d] != at.size for n, d in dims.items()):
         return None

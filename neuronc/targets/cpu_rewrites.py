@@ -121,7 +121,7 @@ def _is_bf16_product(op: Any) -> bool:
 
 
 def _sum_wide(op: Any) -> None:
-    """Give ``op`` an f32 result that is rounded after it."""
+    """Give ``op`` an f32 result; one of bf16 is rounded after it."""
     _replace_product(op, list(op.operands))
 
 

@@ -4,9 +4,9 @@ All run SmolLM2-135M-Instruct: a prompt of 128 random ids and 64 greedy tokens, 
 same weights and the same dtype of weights, arithmetic and KV cache, on the same CPUs; each in a
 process of its own that stays open. They answer in turns, one answer each a round, in another order
 every round: memory is not as fast from minute to minute, and what is compared should be seconds
-apart. With --defaults each runs once more as it comes out of the box, in a table of its own. Engines are installed into environments in the
-cache folder, and their weights are converted there, once. An engine that cannot take part is named
-with the reason.
+apart. With --defaults each runs once more as it comes out of the box, in a table of its own.
+Engines are installed into environments in the cache folder, and their weights are converted there,
+once. An engine that cannot take part is named with the reason.
 """
 
 import argparse
@@ -79,6 +79,7 @@ def _measure(
             for cell in cells:
                 engine = _engine(ready[cell.engine, cell.dtype], cell)
                 answers[cell] = stack.enter_context(closing(engine)).answer
+            found: Rounds = []
             orders = shuffled_orders(cells, options.rounds, SEED)
             for found in run_rounds(orders, answers, tell=tell):
                 report(beside(rounds, found), before)  # who stops a run loses no more than a round

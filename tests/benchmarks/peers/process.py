@@ -73,7 +73,7 @@ class Engine(Protocol):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prepare or measure, as the job says."""
+    """Prepare or answer, as the job says."""
     engine_file, job_file = map(Path, arguments)
     job = json.loads(job_file.read_text())
     module = load_file(engine_file)
@@ -117,8 +117,10 @@ def answer(make: Callable[[Path, Setting], Engine], job: dict[str, Any]) -> None
     for _ in range(job["warmups"]):
         generate(engine, job["warmup"], count)
     warmup_s = time.perf_counter() - begin - load_s
+    rss_bytes = memory_bytes()
+    dtypes = engine.dtypes()  # once: some compile the model again to tell
     if not setting.is_own:
-        check_dtypes(engine.dtypes(), setting.dtype)
+        check_dtypes(dtypes, setting.dtype)
     tell({})
     for _ in sys.stdin:
         generate(engine, job["warmup"], count)
@@ -128,10 +130,10 @@ def answer(make: Callable[[Path, Setting], Engine], job: dict[str, Any]) -> None
                 **run,
                 "load_s": load_s,
                 "warmup_s": warmup_s,
-                "rss_bytes": memory_bytes(),
+                "rss_bytes": rss_bytes,
                 "versions": engine.versions,
                 "settings": engine.settings,
-                "dtypes": engine.dtypes(),
+                "dtypes": dtypes,
             }
         )
 
@@ -166,7 +168,7 @@ def check_dtypes(told: dict[str, str], wanted: str) -> None:
 
 
 def memory_bytes() -> int:
-    """Resident memory now."""
+    """Resident memory now: of an engine that is open and warm."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import signal
 import subprocess
 import tempfile
 import threading
@@ -24,6 +25,7 @@ TIMEOUT_S = 1800
 SETTLE_S = 0.3
 """Before an answer: other engines' threads spin for up to 0.2 s after theirs (OpenMP's of Intel)."""
 
+_ENDS_S = 60  # for a process whose output ended
 _LEAVE_OUT = ("OPENBLAS_CORETYPE", "XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -111,6 +113,8 @@ class _Child:
                     stdin=pipe,
                     stdout=pipe,
                     stderr=errors,
+                    errors="replace",
+                    start_new_session=True,
                     text=True,
                 )
         except OSError as error:
@@ -137,11 +141,19 @@ class _Child:
             message = f"no result after {TIMEOUT_S} s"
             raise _FailedError(message) from None
         if line is None:
-            status = self._process.wait()
+            try:
+                status = self._process.wait(timeout=_ENDS_S)
+            except subprocess.TimeoutExpired:
+                message = "it closed its output and goes on"
+                raise _FailedError(message) from None
             errors = self._errors.read_text(errors="replace")
             message = f"exit status {status}: {last_line(errors)}"
             raise _FailedError(message)
-        found: Mapping[str, Any] = json.loads(line)
+        try:
+            found: Mapping[str, Any] = json.loads(line)
+        except ValueError as error:
+            message = f"what it tells is not JSON: {error}"
+            raise _FailedError(message) from error
         return found
 
     def cpu_s(self) -> float:
@@ -154,7 +166,8 @@ class _Child:
 
     def end(self) -> None:
         """Kill it and forget its files."""
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # its compilers' processes as well
         self._process.wait()
         if self._process.stdin is not None:
             with suppress(OSError):  # what it did not read any more
@@ -164,11 +177,13 @@ class _Child:
 
 def _read(stream: IO[str], lines: "queue.SimpleQueue[str | None]") -> None:
     """What is told, line by line, then None."""
-    with stream:
-        for line in stream:
-            if line.startswith(MARK):
-                lines.put(line.removeprefix(MARK))
-    lines.put(None)
+    try:
+        with stream:
+            for line in stream:
+                if line.startswith(MARK):
+                    lines.put(line.removeprefix(MARK))
+    finally:
+        lines.put(None)
 
 
 def _environment(job: Mapping[str, Any]) -> dict[str, str]:

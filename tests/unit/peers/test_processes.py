@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.benchmarks.peers import processes
 from tests.benchmarks.peers.process import OWN
 from tests.benchmarks.peers.processes import EngineProcess, Outcome, prepare_engine
 from tests.benchmarks.peers.rounds import Cell, beside, run_rounds
@@ -57,7 +58,7 @@ def test_result(tmp_path: Path) -> None:
     assert result["versions"] == {"fake": "1"}
     assert result["settings"] == {"threads": "1"}
     assert result["dtypes"] == {"weights": "f32"}
-    assert 0 <= outcome.others <= 1
+    assert outcome.others <= 1
 
 
 def test_a_process_stays_open_and_is_started_again_when_it_ended(tmp_path: Path) -> None:
@@ -78,10 +79,36 @@ def test_answers_come_from_one_process(tmp_path: Path) -> None:
     assert None not in loads
 
 
+def test_bytes_that_are_no_text_stop_nothing(tmp_path: Path) -> None:
+    noisy = tmp_path / "engine.py"
+    noisy.write_text("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe\\n')\n" + ENGINE.read_text())
+    asked = job(tmp_path, "f32")
+    with closing(EngineProcess(Path(sys.executable), noisy, asked)) as process:
+        assert process.answer(settle_s=0).reason == ""
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ("print('peer: {')", "what it tells is not JSON"),
+        ("os.close(1); time.sleep(60)", "it closed its output and goes on"),
+    ],
+)
+def test_nonsense_is_a_failure(
+    says: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_ENDS_S", 0.1)
+    odd = tmp_path / "engine.py"
+    odd.write_text(f"import os, time\n{says}\n" + ENGINE.read_text())
+    with closing(EngineProcess(Path(sys.executable), odd, job(tmp_path, "f32"))) as process:
+        assert reason in process.answer(settle_s=0).reason
+
+
 def test_a_process_that_is_closed_is_gone(tmp_path: Path) -> None:
+    before = set(psutil.Process().children())
     process = engine(tmp_path, "f32")
     assert process.answer(settle_s=0).result is not None
-    (child,) = psutil.Process().children()
+    (child,) = set(psutil.Process().children()) - before
     process.close()
     assert not child.is_running()
     process.close()

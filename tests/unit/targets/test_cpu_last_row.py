@@ -1,15 +1,17 @@
 """The last layer of a prefill for the picked row only: the numbers it had, and less to compute."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from neuronc.targets.cpu_last_row import keep_last_row
+from neuronc.targets.cpu_merge import merge_inputs, merge_linears
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 from tests.unit.targets.family_programs import BUCKET, LENGTH, inputs, lowered
-from tests.unit.targets.test_cpu_attention import outputs
+from tests.unit.targets.test_cpu_attention import outputs, product_sizes
 from tests.unit.targets.test_cpu_rewrites import compiled
 
 
@@ -18,7 +20,7 @@ from tests.unit.targets.test_cpu_rewrites import compiled
 def test_a_family_has_the_numbers_that_it_had(variant: str) -> None:
     """Every family has them in `test_cpu_attention`, by blocks of keys as well."""
     text, signature = lowered(variant)
-    before, after = compiled(text, signature), compiled(keep_last_row(text), signature)
+    before, after = compiled(text, signature), compiled(keep_last_row(text, signature), signature)
     for start, length in ((0, 3), (13, BUCKET), (LENGTH - BUCKET, 1)):
         given = inputs(signature, slot=1, start=start, length=length)
         for found, expected in zip(outputs(after, given), outputs(before, given), strict=True):
@@ -26,17 +28,36 @@ def test_a_family_has_the_numbers_that_it_had(variant: str) -> None:
 
 
 def test_ranks_sum_one_row() -> None:
-    text, _ = lowered("llama", tp=2)
+    text, signature = lowered("llama", tp=2)
     sums = re.compile(r"stablehlo\.all_reduce.*?-> tensor<([0-9x]+)xf32>", re.DOTALL)
     hidden = [shape for shape in sums.findall(text) if shape.endswith("x36")]
     assert hidden[-4:] == [f"1x{BUCKET}x36"] * 4 or hidden[-4:] == [f"{BUCKET}x36"] * 4
-    found = [shape for shape in sums.findall(keep_last_row(text)) if shape.endswith("x36")]
+    found = [
+        shape for shape in sums.findall(keep_last_row(text, signature)) if shape.endswith("x36")
+    ]
     assert found == [*hidden[:-2], *(shape.replace(str(BUCKET), "1") for shape in hidden[-2:])]
 
 
 def test_a_decode_step_stays() -> None:
-    text, _ = lowered("llama", "decode")
-    assert keep_last_row(text) == text
+    text, signature = lowered("llama", "decode")
+    assert keep_last_row(text, signature) == text
+
+
+def test_a_row_that_differs_by_rank_stays() -> None:
+    """Its number is not the same on the ranks whose rows are added up."""
+    text, signature = picking(MIXES["by row"])
+    x, at = signature.inputs
+    by_rank = replace(signature, inputs=(x, replace(at, kind="rank")))
+    assert keep_last_row(text, signature) != text
+    assert keep_last_row(text, by_rank) == text
+
+
+def test_queries_that_are_merged_with_keys_are_one_product_of_all_rows() -> None:
+    text, signature = lowered("llama")
+    merged, groups = merge_linears(text, signature)
+    one_row = keep_last_row(merged, merge_inputs(signature, groups))
+    assert f"tensor<{BUCKET}x96xf32>" in one_row, "queries, keys and values"
+    assert product_sizes(one_row) < 0.75 * product_sizes(merged)
 
 
 def picking(body: str, *, also: str = "", rows: int = 8) -> tuple[str, ProgramSignature]:
@@ -118,6 +139,13 @@ MIXES = {
       %t = stablehlo.transpose %x, dims = [1, 0] : (tensor<8x6xf32>) -> tensor<6x8xf32>
       %p = stablehlo.dot %m, %t : (tensor<6x6xf32>, tensor<6x8xf32>) -> tensor<6x8xf32>
       %y = stablehlo.transpose %p, dims = [1, 0] : (tensor<6x8xf32>) -> tensor<8x6xf32>""",
+    "a vector's product": """
+      %v = stablehlo.slice %x [0:8, 0:1] : (tensor<8x6xf32>) -> tensor<8x1xf32>
+      %f = stablehlo.reshape %v : (tensor<8x1xf32>) -> tensor<8xf32>
+      %d = stablehlo.dot_general %x, %x, contracting_dims = [1] x [1]
+        : (tensor<8x6xf32>, tensor<8x6xf32>) -> tensor<8x8xf32>
+      %p = stablehlo.dot %f, %d : (tensor<8xf32>, tensor<8x8xf32>) -> tensor<8xf32>
+      %y = stablehlo.broadcast_in_dim %p, dims = [0] : (tensor<8xf32>) -> tensor<8x6xf32>""",
     "one value by row and by column": """
       %m = stablehlo.dot_general %x, %x, contracting_dims = [1] x [1]
         : (tensor<8x6xf32>, tensor<8x6xf32>) -> tensor<8x8xf32>
@@ -128,14 +156,19 @@ MIXES = {
 }  # fmt: skip
 
 
+STAY = ("rows split", "rows turned")
+
+
 @pytest.mark.parametrize("name", MIXES)
 def test_a_row_is_what_it_was_however_it_is_made(name: str) -> None:
-    check(*picking(MIXES[name]))
+    text, signature = picking(MIXES[name])
+    assert (keep_last_row(text, signature) == text) == (name in STAY)
+    check(text, signature)
 
 
 def test_heads_that_share_keys_are_moved_past() -> None:
     """As query heads are: rows in one dim with others, and apart again."""
-    (line,) = re.findall(r"sine.*", keep_last_row(picking(MIXES["rows in a dim with others"])[0]))
+    (line,) = re.findall(r"sine.*", keep_last_row(*picking(MIXES["rows in a dim with others"])))
     assert line.endswith("tensor<6x1xf32>")
 
 
@@ -144,7 +177,7 @@ def test_what_is_the_same_for_every_row_is_not_made_for_all() -> None:
       %w = stablehlo.broadcast_in_dim %zero, dims = [] : (tensor<f32>) -> tensor<8x6xf32>
       %y = stablehlo.add %w, %x : tensor<8x6xf32>"""
     text, signature = picking(body, also="%w")
-    made = re.findall(r"broadcast_in_dim.*-> tensor<(.*)xf32>", keep_last_row(text))
+    made = re.findall(r"broadcast_in_dim.*-> tensor<(.*)xf32>", keep_last_row(text, signature))
     assert sorted(made) == ["1x6", "8x6"]
     check(text, signature)
 
@@ -160,7 +193,7 @@ def test_rows_of_more_rows() -> None:
 
 def check(text: str, signature: ProgramSignature) -> None:
     x = np.random.default_rng(0).standard_normal(signature.inputs[0].shape).astype(np.float32)
-    before, after = compiled(text, signature), compiled(keep_last_row(text), signature)
+    before, after = compiled(text, signature), compiled(keep_last_row(text, signature), signature)
 
     def row(program: Any, at: int) -> Any:
         return np.asarray(program(x, np.array([at], np.int32))[0])
@@ -173,10 +206,10 @@ def test_what_else_is_read_is_computed_whole() -> None:
     body = """
       %e = stablehlo.cosine %x : tensor<8x6xf32>
       %y = stablehlo.exponential %e : tensor<8x6xf32>"""
-    assert "tensor<8x6xf32>" not in re.findall(r"exponential.*", keep_last_row(picking(body)[0]))[0]
-    text, _ = picking(body, also="%y")
-    assert keep_last_row(text) == text
-    kept = keep_last_row(picking(body, also="%e")[0])
+    assert "tensor<8x6xf32>" not in re.findall(r"exponential.*", keep_last_row(*picking(body)))[0]
+    text, signature = picking(body, also="%y")
+    assert keep_last_row(text, signature) == text
+    kept = keep_last_row(*picking(body, also="%e"))
     assert "tensor<1x6xf32>" in re.findall(r"exponential.*", kept)[0]
     assert "tensor<8x6xf32>" in re.findall(r"cosine.*", kept)[0]
     check(*picking(body, also="%e"))
