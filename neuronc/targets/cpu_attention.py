@@ -17,7 +17,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import dims_of, full, i32, name_of, shape_of
+from neuronc.targets.cpu_ir import dims_of, full, i32, main_of, name_of, shape_of
 from neuronc.targets.cpu_key_block import KeyBlock, is_of_caches
 from neuronc.trace.program_spec import ProgramSignature
 
@@ -59,7 +59,7 @@ def attend_to_filled(text: str, signature: ProgramSignature) -> str:
         return text  # no prefill
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        main = next(op for op in module.body.operations if op.name.value == "main")
+        main = main_of(module)
         block = main.regions[0].blocks[0]
         found = [match for op in block.operations if (match := _match(op, caches))]
         if not found:

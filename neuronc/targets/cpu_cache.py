@@ -19,7 +19,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import i32, is_one_slot, part_of, scalar_at, shape_of, zeros
+from neuronc.targets.cpu_ir import i32, is_one_slot, main_of, part_of, scalar_at, shape_of, zeros
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 
 _ORDERS = {"keys": (0, 2, 3, 1), "values": (0, 2, 1, 3)}
@@ -66,7 +66,7 @@ def lay_out_caches(text: str, signature: ProgramSignature) -> str:
         return text
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        main = next(op for op in module.body.operations if op.name.value == "main")
+        main = main_of(module)
         block = main.regions[0].blocks[0]
         end = list(block.operations)[-1]
         outputs = {number: out for out, number in signature.aliases.items()}

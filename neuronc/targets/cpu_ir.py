@@ -7,6 +7,11 @@ from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
 
+def main_of(module: ir.Module) -> Any:
+    """The function ``main`` of a program."""
+    return next(op for op in module.body.operations if op.name.value == "main")
+
+
 def name_of(value: Any) -> str:
     """Of the StableHLO operation that makes ``value``; empty for an input and for other dialects."""
     dialect, _, name = str(getattr(value.owner, "name", "")).partition(".")

@@ -17,10 +17,12 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import i32, name_of, shape_of
+from neuronc.targets.cpu_ir import i32, main_of, name_of, shape_of
 from neuronc.targets.cpu_key_block import dims_before
 from neuronc.trace.program_spec import ProgramSignature
 
+# More than `dims_before` moves past: a mask that is made of comparisons stays as it is for all layers
+# where attention looks at blocks of keys.
 _BY_ELEMENT = (
     *("abs", "all_reduce", "and", "clamp", "compare", "cosine", "exponential"),
     *("exponential_minus_one", "log", "log_plus_one", "logistic", "negate", "not", "or", "power"),
@@ -55,8 +57,7 @@ def keep_last_row(text: str, signature: ProgramSignature) -> str:
     data = {number for number, tensor in enumerate(signature.inputs) if tensor.kind == "data"}
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        main = next(op for op in module.body.operations if op.name.value == "main")
-        block = main.regions[0].blocks[0]
+        block = main_of(module).regions[0].blocks[0]
         picks = [
             op
             for op in block.operations
@@ -103,8 +104,8 @@ def _move_up(pick: Any, operations: list[Any]) -> bool:
     if not narrowed:
         return False
     with ir.InsertionPoint(pick):
-        scalar = ir.RankedTensorType.get([], pick.operands[1].type.element_type)
-        row = _Row(number=hlo.reshape(scalar, pick.operands[1]))
+        index = pick.operands[1]
+        row = _Row(number=hlo.reshape(_typed(index, []), index))
         for op, place in reversed(narrowed):
             row.make(op, place)
     pick.results[0].replace_all_uses_with(row.of(picked, _Rows(dim=dim, rows=rows)))

@@ -14,7 +14,7 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import dims_of, part_of
+from neuronc.targets.cpu_ir import dims_of, main_of, part_of
 from neuronc.targets.cpu_rewrites import stored_weight
 from neuronc.trace.program_spec import MergedWeights, ProgramSignature
 
@@ -26,7 +26,7 @@ def merge_linears(text: str, signature: ProgramSignature) -> tuple[str, MergedWe
     """
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        main = next(op for op in module.body.operations if op.name.value == "main")
+        main = main_of(module)
         groups = _groups(main, signature)
         # in the order of the rank files, where neighbours need not be copied together
         numbers = [sorted(_weight_number(op) for op in group) for group in groups]
