@@ -1,6 +1,7 @@
 """What the rewrites for XLA:CPU ask of StableHLO, and the constants that they write."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from jaxlib.mlir import ir
@@ -72,3 +73,33 @@ def is_one_slot(op: Any) -> bool:
     taken = (numbers.collapsed_slice_dims, numbers.start_index_map)
     is_of_slots = all(list(dims) == [0] for dims in taken) and shape_of(slot) == [1]
     return is_of_slots and shape_of(op.results[0]) == [1, *shape_of(cache)[1:]]
+
+
+def apart(x: Any) -> Any:
+    """f32 ``x``, which XLA computes before what reads it, a loop over a weight say.
+
+    It fuses into such a loop what is before it, but no division, and it moves a reshape down
+    to a product unless numbers of another shape come in between. Either would be done again for
+    every element of the loop. What divides here is one, and XLA does not find out.
+    It is another number for every place, as far as XLA knows: what is the same along a dim XLA would
+    turn into a factor, and that is fused.
+    """
+    kind = ir.IntegerType.get_signless(32)
+    places = ir.RankedTensorType.get(x.type.shape, kind)
+    counted = reduce(hlo.add, [_counted(places, dim) for dim in range(len(x.type.shape))])
+    end = full(places, ir.IntegerAttr.get(kind, 2**31 - 1))
+    inside = hlo.compare(counted, end, hlo.ComparisonDirectionAttr.get("LT"))
+    one, two = (full(x.type, ir.FloatAttr.get(ir.F32Type.get(), number)) for number in (1.0, 2.0))
+    return hlo.divide(x, hlo.select(inside, one, two))
+
+
+def _counted(places: Any, dim: int) -> Any:
+    return hlo.iota(places, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), dim))
+
+
+def widen(tensor: Any) -> Any:
+    """``tensor`` in f32."""
+    wide = ir.RankedTensorType.get(tensor.type.shape, ir.F32Type.get())
+    if tensor.type == wide:
+        return tensor
+    return hlo.convert(wide, tensor)

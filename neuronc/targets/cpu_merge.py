@@ -14,8 +14,8 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
+from neuronc.targets.cpu_few_rows import stored_weight
 from neuronc.targets.cpu_ir import dims_of, main_of, part_of
-from neuronc.targets.cpu_rewrites import stored_weight
 from neuronc.trace.program_spec import MergedWeights, ProgramSignature
 
 

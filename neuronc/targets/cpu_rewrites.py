@@ -1,37 +1,29 @@
-"""What XLA:CPU wants said differently: products of few rows, of half-precision weights, and angles.
+"""What XLA:CPU wants said differently: products of few rows, those of bf16, and angles.
 
-XLA:CPU widens a half-precision or 8-bit weight to f32 in memory before every dot, which for the few
-rows of a decode step costs several times the dot. Written as one vector product per row, the
-widening fuses into the loop that reads the weight. The sums are f32 either way and rounded once.
-
-One row of f32 is written so too: that loop reads the weight from end to end, as fast as memory
-gives it, where the product of Eigen reads eight of its rows in turns.
+Products of few rows are one loop over the weight: see `cpu_few_rows`.
 
 For many rows there are kernels that multiply bf16 as it is; XLA takes them for products whose result
 is f32, so the rounding is written after the product. Where the processor cannot multiply bf16 they
-are slower than widened operands, so there the widening is written.
+are slower for a prompt's rows than widened operands, so there the widening is written.
 
 Sine and cosine of rotary embeddings XLA takes for cheap, and computes again wherever they are read.
 """
 
 from collections.abc import Callable
-from functools import reduce
-from itertools import pairwise
 from typing import Any
 
 from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_ir import dims_of, full, part_of
+from neuronc.targets.cpu_few_rows import MAX_ROWS, in_one_loop, is_few_row_product, stored_weight
+from neuronc.targets.cpu_ir import apart, widen
 from neuronc.targets.host import multiplies_bf16
 from neuronc.trace.program_spec import ProgramSignature
 
-MAX_ROWS = 4  # every row reads the weight once more; from about 8 rows a widened copy is faster
-MAX_DEPTH = 4032  # XLA fuses into a vector product only while the vector is under 16 KiB of f32
+WIDE_ROWS = 64  # from here on bf16's kernels without instructions are slower than widened operands
 _HALF = ("bf16", "f16")
-_QUANTIZED = ("i8", "f8e4m3fn")  # dtypes of quantised weights, and their MLIR types
-_QUANTIZED_MLIR = ("i8", "f8E4M3FN")
+_QUANTIZED = ("i8", "f8e4m3fn")
 
 
 def rewrite_for_cpu(text: str, signature: ProgramSignature, *, bf16: bool | None = None) -> str:
@@ -48,15 +40,15 @@ def rewrite_for_cpu(text: str, signature: ProgramSignature, *, bf16: bool | None
         return text
     with make_ir_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        for op in _products(module, _is_few_row_product):
+        for op in _products(module, is_few_row_product):
             with ir.InsertionPoint(op):
-                product = _by_rows(op.operands[0], stored_weight(op.operands[1]))
+                product = in_one_loop(op.operands[0], stored_weight(op.operands[1]))
                 result = hlo.convert(op.results[0].type, product)
             op.results[0].replace_all_uses_with(result)
             op.erase()
         has_bf16 = multiplies_bf16() if bf16 is None else bf16
         for op in _products(module, _is_bf16_product):
-            (_sum_wide if has_bf16 else _multiply_wide)(op)
+            (_sum_wide if has_bf16 or _rows_of(op) < WIDE_ROWS else _multiply_wide)(op)
         for op in _found(module, "cosine", "sine"):
             _compute_once(op)
         return str(module)
@@ -88,36 +80,19 @@ def _compute_once(op: Any) -> None:
         return
     with ir.InsertionPoint(op):
         kept = op.operation.clone()
-        value.replace_all_uses_with(_apart(kept.results[0]))
+        value.replace_all_uses_with(apart(kept.results[0]))
     op.erase()
-
-
-def _is_few_row_product(op: Any) -> bool:
-    """Whether this is ``x[rows, depth]`` times ``weight[out, depth]`` as `_by_rows` is faster at."""
-    x, weight = (operand.type for operand in op.operands)
-    if len(x.shape) != 2 or len(weight.shape) != 2 or x.shape[0] > MAX_ROWS:
-        return False
-    if dims_of(op, "contracting") != ([1], [1]):
-        return False
-    stored = str(stored_weight(op.operands[1]).type.element_type)
-    if stored in _QUANTIZED_MLIR:
-        return True
-    given = str(x.element_type)
-    return (given in _HALF and stored in _HALF) or (given == stored == "f32" and _is_one_row(op))
-
-
-def _is_one_row(op: Any) -> bool:
-    """Whether one row, of a depth that is one piece, meets a weight as it is stored."""
-    x, weight = op.operands
-    rows, depth = x.type.shape
-    return rows == 1 and depth <= MAX_DEPTH and isinstance(weight, ir.BlockArgument)
 
 
 def _is_bf16_product(op: Any) -> bool:
     """Whether both operands are bf16, and the first has more rows than a decode step's."""
-    rows = op.operands[0].type.shape[-2:-1]
     types = {str(operand.type.element_type) for operand in op.operands}
-    return rows != [] and rows[0] > MAX_ROWS and types == {"bf16"}
+    return _rows_of(op) > MAX_ROWS["bf16"] and types == {"bf16"}
+
+
+def _rows_of(op: Any) -> int:
+    """Of the first operand; 0 if it is a vector."""
+    return int(next(iter(op.operands[0].type.shape[-2:-1]), 0))
 
 
 def _sum_wide(op: Any) -> None:
@@ -128,7 +103,7 @@ def _sum_wide(op: Any) -> None:
 def _multiply_wide(op: Any) -> None:
     """Give ``op`` f32 operands: bf16's kernels take 1.4 times as long without instructions."""
     with ir.InsertionPoint(op):
-        operands = [_widen(operand) for operand in op.operands]
+        operands = [widen(operand) for operand in op.operands]
     _replace_product(op, operands)
 
 
@@ -144,76 +119,3 @@ def _replace_product(op: Any, operands: list[Any]) -> None:
         narrow = wide if result.type == wide.type else hlo.convert(result.type, wide)
         result.replace_all_uses_with(narrow)
     op.erase()
-
-
-def stored_weight(weight: Any) -> Any:
-    """The quantised weight that ``weight`` is a conversion of, or ``weight`` itself."""
-    if getattr(weight.owner, "name", "") != "stablehlo.convert":
-        return weight
-    source = weight.owner.operands[0]
-    return source if str(source.type.element_type) in _QUANTIZED_MLIR else weight
-
-
-def _by_rows(x: Any, weight: Any) -> Any:
-    """f32 ``[rows, out]``: the sum over pieces of the depth of one vector product per row."""
-    out, depth = weight.type.shape
-    pieces = -(-depth // MAX_DEPTH)
-    total = None
-    for begin, end in pairwise(depth * piece // pieces for piece in range(pieces + 1)):
-        wide = _widen(_part(weight, (0, begin), (out, end)))
-        columns = hlo.transpose(wide, ir.DenseI64ArrayAttr.get([1, 0]))
-        part = _apart(_widen(_part(x, (0, begin), (x.type.shape[0], end))))
-        if total is None:
-            total = _row_products(part, columns)
-        else:  # XLA would fuse a sum into the dot, and then widen the weight in memory again
-            total = hlo.subtract(total, _row_products(hlo.negate(part), columns))
-    return total
-
-
-def _row_products(x: Any, columns: Any) -> Any:
-    rows, depth = x.type.shape
-    products = [
-        _vector_product(_part(x, (row, 0), (row + 1, depth)), columns) for row in range(rows)
-    ]
-    return products[0] if rows == 1 else hlo.concatenate(products, 0)
-
-
-def _vector_product(row: Any, columns: Any) -> Any:
-    numbers = hlo.DotDimensionNumbers.get([], [], [1], [0])
-    result = ir.RankedTensorType.get([1, columns.type.shape[1]], ir.F32Type.get())
-    return hlo.dot_general(result, row, columns, numbers)
-
-
-def _apart(x: Any) -> Any:
-    """f32 ``x``, which XLA computes before what reads it, a loop over a weight say.
-
-    It fuses into such a loop what is before it, but no division, and it moves a reshape down
-    to a product unless numbers of another shape come in between. Either would be done again for
-    every element of the loop. What divides here is one, and XLA does not find out.
-    It is another number for every place, as far as XLA knows: what is the same along a dim XLA would
-    turn into a factor, and that is fused.
-    """
-    i32 = ir.IntegerType.get_signless(32)
-    places = ir.RankedTensorType.get(x.type.shape, i32)
-    counted = reduce(hlo.add, [_counted(places, dim) for dim in range(len(x.type.shape))])
-    end = full(places, ir.IntegerAttr.get(i32, 2**31 - 1))
-    inside = hlo.compare(counted, end, hlo.ComparisonDirectionAttr.get("LT"))
-    one, two = (full(x.type, ir.FloatAttr.get(ir.F32Type.get(), number)) for number in (1.0, 2.0))
-    return hlo.divide(x, hlo.select(inside, one, two))
-
-
-def _counted(places: Any, dim: int) -> Any:
-    return hlo.iota(places, ir.IntegerAttr.get(ir.IntegerType.get_signless(64), dim))
-
-
-def _part(tensor: Any, begin: tuple[int, int], end: tuple[int, int]) -> Any:
-    if begin == (0, 0) and list(end) == list(tensor.type.shape):
-        return tensor
-    return part_of(tensor, begin, end)
-
-
-def _widen(tensor: Any) -> Any:
-    wide = ir.RankedTensorType.get(tensor.type.shape, ir.F32Type.get())
-    if tensor.type == wide:
-        return tensor
-    return hlo.convert(wide, tensor)

@@ -16,7 +16,7 @@ from neuronc.targets.cpu_rewrites import rewrite_for_cpu
 from neuronc.trace.program_spec import ProgramSignature
 from tests.tiny_families import TINY_FAMILIES
 from tests.unit.targets.family_programs import BUCKET, LENGTH, inputs, lowered
-from tests.unit.targets.test_cpu_rewrites import compiled
+from tests.unit.targets.linear_programs import compiled
 
 BLOCK = 16
 SOME = ("llama", "gemma2")

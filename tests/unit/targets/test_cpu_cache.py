@@ -11,7 +11,7 @@ from neuronc.targets.cpu_cache import lay_out_caches, lay_out_inputs
 from neuronc.targets.cpu_rewrites import rewrite_for_cpu
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 from tests.unit.targets.family_programs import BUCKET, LENGTH, inputs, lowered
-from tests.unit.targets.test_cpu_rewrites import compiled
+from tests.unit.targets.linear_programs import compiled
 
 SOME = ("llama", "bloom")
 OTHERS = (

@@ -11,8 +11,8 @@ from neuronc.targets.cpu_last_row import keep_last_row
 from neuronc.targets.cpu_merge import merge_inputs, merge_linears
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
 from tests.unit.targets.family_programs import BUCKET, LENGTH, inputs, lowered
+from tests.unit.targets.linear_programs import compiled
 from tests.unit.targets.test_cpu_attention import outputs, product_sizes
-from tests.unit.targets.test_cpu_rewrites import compiled
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch about itself

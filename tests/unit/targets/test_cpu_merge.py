@@ -5,7 +5,7 @@ import pytest
 
 from neuronc.targets.cpu_merge import merge_inputs, merge_linears
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
-from tests.unit.targets.test_cpu_rewrites import compiled
+from tests.unit.targets.linear_programs import compiled
 
 IN, OUTS = 8, {"up": 6, "gate": 4, "other": 3}
 

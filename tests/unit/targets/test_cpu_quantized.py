@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from neuronc.dtypes import DTYPES, numpy_dtype
+from neuronc.targets.cpu_few_rows import MAX_DEPTH
 from neuronc.targets.cpu_merge import merge_inputs, merge_linears
-from neuronc.targets.cpu_rewrites import MAX_DEPTH, rewrite_for_cpu
+from neuronc.targets.cpu_rewrites import rewrite_for_cpu
 from neuronc.trace.program_spec import ProgramSignature, TensorSpec
-from tests.unit.targets.test_cpu_rewrites import compiled
+from tests.unit.targets.linear_programs import compiled
 
 OUTS = {"up": 256, "gate": 128}
 
@@ -76,8 +77,9 @@ def test_merged_and_rewritten_products_are_what_they_were(
 
 @pytest.mark.parametrize("dtype", ["i8", "f8e4m3fn"])
 @pytest.mark.parametrize("x_dtype", ["f32", "bf16"])
-def test_few_rows_never_widen_the_weight_in_memory(dtype: str, x_dtype: str) -> None:
-    text, signature = program(1, 512, dtype, x_dtype)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_few_rows_never_widen_the_weight_in_memory(dtype: str, x_dtype: str, rows: int) -> None:
+    text, signature = program(rows, 512, dtype, x_dtype)
 
     def temporary_bytes(of: str) -> int:
         return int(compiled(of, signature).memory_analysis().temp_size_in_bytes)
