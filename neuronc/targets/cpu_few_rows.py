@@ -15,9 +15,10 @@ from jaxlib.mlir.dialects import stablehlo as hlo
 
 from neuronc.targets.cpu_ir import apart, dims_of, full, part_of, widen
 
-# By dtype of the weight, which is widened again for every row; for more rows a dot is faster.
+# For more rows a dot is faster, by measurement. By MLIR type of the weight; others than f32 are widened
+# again for every row, fp8 in software.
 MAX_ROWS = {"f32": 8, "bf16": 4, "f16": 16, "i8": 16, "f8E4M3FN": 2}
-# An f32 input above both limits is no longer in a core's first cache, of 32 KiB say, for the next row.
+# An f32 input above both falls out of a core's first cache between two rows of the weight.
 FEW_ROWS_F32, MAX_NUMBERS_F32 = 3, 8192
 MAX_DEPTH = 4032  # XLA fuses into a vector product only while the vector is under 16 KiB of f32
 _HALF = ("bf16", "f16")
@@ -31,11 +32,16 @@ def is_few_row_product(op: Any) -> bool:
         return False
     given, stored = x.element_type, stored_weight(op.operands[1])
     kind = str(stored.type.element_type)
-    if x.shape[0] > MAX_ROWS.get(kind, 0):
+    if x.shape[0] > max_rows(op) or dims_of(op, "batching") != ([], []):
         return False
     if kind == "f32":
         return str(given) == kind and isinstance(stored, ir.BlockArgument) and _is_small(x)
     return kind in _QUANTIZED or str(given) in _HALF
+
+
+def max_rows(op: Any) -> int:
+    """How many rows the product ``op`` may have to be made in one loop, by what its weight is stored in."""
+    return MAX_ROWS.get(str(stored_weight(op.operands[1]).type.element_type), 0)
 
 
 def _is_small(x: Any) -> bool:
@@ -53,18 +59,22 @@ def stored_weight(weight: Any) -> Any:
 
 
 def in_one_loop(x: Any, weight: Any) -> Any:
-    """f32 ``[rows, out]``: the sum over pieces of the depth of one vector product each."""
+    """f32 ``[rows, out]``: the sum over pieces of the depth of one vector product each.
+
+    What adds to it has to be kept `apart`: XLA would fuse a sum into the vector product, and then make
+    in memory what it reads.
+    """
     out, depth = weight.type.shape
     pieces = -(-depth // MAX_DEPTH)
     product = _row_product if x.type.shape[0] == 1 else _rows_product
     total = None
     for begin, end in pairwise(depth * piece // pieces for piece in range(pieces + 1)):
         wide = widen(_part(weight, (0, begin), (out, end)))
-        part = apart(widen(_part(x, (0, begin), (x.type.shape[0], end))))
+        part = widen(_part(x, (0, begin), (x.type.shape[0], end)))
         if total is None:
-            total = product(part, wide)
-        else:  # XLA would fuse a sum into the dot, and then widen the weight in memory again
-            total = hlo.subtract(total, product(hlo.negate(part), wide))
+            total = product(apart(part), wide)
+        else:  # no sum, for the reason above
+            total = hlo.subtract(total, product(apart(hlo.negate(part)), wide))
     return total
 
 

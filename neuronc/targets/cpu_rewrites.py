@@ -2,9 +2,9 @@
 
 Products of few rows are one loop over the weight: see `cpu_few_rows`.
 
-For many rows there are kernels that multiply bf16 as it is; XLA takes them for products whose result
+For more rows there are kernels that multiply bf16 as it is; XLA takes them for products whose result
 is f32, so the rounding is written after the product. Where the processor cannot multiply bf16 they
-are slower for a prompt's rows than widened operands, so there the widening is written.
+are slower than widened operands for a prompt's rows and in attention, so there the widening is written.
 
 Sine and cosine of rotary embeddings XLA takes for cheap, and computes again wherever they are read.
 """
@@ -16,12 +16,12 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_few_rows import MAX_ROWS, in_one_loop, is_few_row_product, stored_weight
+from neuronc.targets.cpu_few_rows import in_one_loop, is_few_row_product, max_rows, stored_weight
 from neuronc.targets.cpu_ir import apart, widen
 from neuronc.targets.host import multiplies_bf16
 from neuronc.trace.program_spec import ProgramSignature
 
-WIDE_ROWS = 64  # from here on bf16's kernels without instructions are slower than widened operands
+WIDE_ROWS = 64  # of a linear layer: from here on bf16's kernels in software are slower than widened operands
 _HALF = ("bf16", "f16")
 _QUANTIZED = ("i8", "f8e4m3fn")
 
@@ -43,12 +43,13 @@ def rewrite_for_cpu(text: str, signature: ProgramSignature, *, bf16: bool | None
         for op in _products(module, is_few_row_product):
             with ir.InsertionPoint(op):
                 product = in_one_loop(op.operands[0], stored_weight(op.operands[1]))
-                result = hlo.convert(op.results[0].type, product)
+                kind = op.results[0].type
+                result = apart(product) if kind == product.type else hlo.convert(kind, product)
             op.results[0].replace_all_uses_with(result)
             op.erase()
         has_bf16 = multiplies_bf16() if bf16 is None else bf16
         for op in _products(module, _is_bf16_product):
-            (_sum_wide if has_bf16 or _rows_of(op) < WIDE_ROWS else _multiply_wide)(op)
+            (_sum_wide if has_bf16 or _is_linear_of_some_rows(op) else _multiply_wide)(op)
         for op in _found(module, "cosine", "sine"):
             _compute_once(op)
         return str(module)
@@ -85,9 +86,14 @@ def _compute_once(op: Any) -> None:
 
 
 def _is_bf16_product(op: Any) -> bool:
-    """Whether both operands are bf16, and the first has more rows than a decode step's."""
+    """Whether both operands are bf16, and the first has more rows than `in_one_loop` takes."""
     types = {str(operand.type.element_type) for operand in op.operands}
-    return _rows_of(op) > MAX_ROWS["bf16"] and types == {"bf16"}
+    return _rows_of(op) > max_rows(op) and types == {"bf16"}
+
+
+def _is_linear_of_some_rows(op: Any) -> bool:
+    """Whether this is no product of attention, and of fewer rows than are worth a widened weight."""
+    return len(op.operands[0].type.shape) == 2 and _rows_of(op) < WIDE_ROWS
 
 
 def _rows_of(op: Any) -> int:
@@ -101,7 +107,7 @@ def _sum_wide(op: Any) -> None:
 
 
 def _multiply_wide(op: Any) -> None:
-    """Give ``op`` f32 operands: bf16's kernels take 1.4 times as long without instructions."""
+    """Give ``op`` f32 operands."""
     with ir.InsertionPoint(op):
         operands = [widen(operand) for operand in op.operands]
     _replace_product(op, operands)

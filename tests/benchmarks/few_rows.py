@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -28,36 +29,43 @@ WEIGHTS = [(960, 576), (576, 576), (3072, 576), (576, 1536)] * LAYERS + [(49152,
 
 
 def linear_layers(rows: int, dtype: str) -> tuple[str, ProgramSignature]:
-    """``x @ w.T`` for each weight, with an input for each depth."""
-    depths = sorted({depth for _, depth in WEIGHTS})
-    data = [TensorSpec(name=f"x{d}", kind="data", shape=(rows, d), dtype=dtype) for d in depths]
-    weights = [
-        TensorSpec(name=f"w{number}", kind="weight", shape=shape, dtype=dtype)
-        for number, shape in enumerate(WEIGHTS)
-    ]
-    outputs = [
-        TensorSpec(name=f"y{number}", kind="data", shape=(rows, out), dtype=dtype)
-        for number, (out, _) in enumerate(WEIGHTS)
-    ]
-    kinds = {
-        t.name: f"tensor<{'x'.join(map(str, t.shape))}x{t.dtype}>" for t in data + weights + outputs
-    }
-    body = [
-        f"%y{number} = stablehlo.dot_general %x{depth}, %w{number}, contracting_dims = [1] x [1]"
-        f" : ({kinds[f'x{depth}']}, {kinds[f'w{number}']}) -> {kinds[f'y{number}']}"
-        for number, (_, depth) in enumerate(WEIGHTS)
-    ]
-    given = ", ".join(f"%{t.name}: {kinds[t.name]}" for t in data + weights)
-    results = ", ".join(kinds[t.name] for t in outputs)
-    names = ", ".join(f"%{t.name}" for t in outputs)
-    lines = [
-        f"func.func public @main({given}) -> ({results}) {{",
-        *body,
-        f"return {names} : {results}",
-        "}",
-    ]
-    signature = ProgramSignature(inputs=(*data, *weights), outputs=tuple(outputs), aliases={})
-    return "\n".join(lines), signature
+    """``x @ w.T`` for each weight, with an input for each depth: of f32 if weights are quantised."""
+    given = dtype if dtype in ("f32", "bf16", "f16") else "f32"
+    data = [_spec("x", "data", (rows, depth), given) for depth in sorted({d for _, d in WEIGHTS})]
+    weights = [_spec(f"w{n}_", "weight", shape, dtype) for n, shape in enumerate(WEIGHTS)]
+    outputs = [_spec(f"y{n}_", "data", (rows, out), given) for n, (out, _) in enumerate(WEIGHTS)]
+    body = []
+    for weight, y in zip(weights, outputs, strict=True):
+        wide = _mlir(replace(weight, dtype=given))
+        x = next(x for x in data if x.shape[1] == weight.shape[1])
+        if given != dtype:
+            body.append(
+                f"%c{weight.name} = stablehlo.convert %{weight.name} : ({_mlir(weight)}) -> {wide}"
+            )
+        w = weight.name if given == dtype else f"c{weight.name}"
+        body.append(
+            f"%{y.name} = stablehlo.dot_general %{x.name}, %{w}, contracting_dims = [1] x [1]"
+            f" : ({_mlir(x)}, {wide}) -> {_mlir(y)}"
+        )
+    inputs = ", ".join(f"%{t.name}: {_mlir(t)}" for t in data + weights)
+    kinds, names = ", ".join(map(_mlir, outputs)), ", ".join(f"%{t.name}" for t in outputs)
+    text = "\n".join(
+        [
+            f"func.func public @main({inputs}) -> ({kinds}) {{",
+            *body,
+            f"return {names} : {kinds}",
+            "}",
+        ]
+    )
+    return text, ProgramSignature(inputs=(*data, *weights), outputs=tuple(outputs), aliases={})
+
+
+def _spec(name: str, kind: Any, shape: tuple[int, int], dtype: str) -> TensorSpec:
+    return TensorSpec(name=f"{name}{shape[1]}", kind=kind, shape=shape, dtype=dtype)
+
+
+def _mlir(tensor: TensorSpec) -> str:
+    return f"tensor<{'x'.join(map(str, tensor.shape))}x{DTYPES[tensor.dtype].mlir}>"
 
 
 def runner(text: str, signature: ProgramSignature, given: list[Any]) -> Callable[[], float]:
@@ -76,8 +84,8 @@ def runner(text: str, signature: ProgramSignature, given: list[Any]) -> Callable
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"])
-    parser.add_argument("--rows", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16", "f16", "i8"])
+    parser.add_argument("--rows", nargs="+", type=int, default=[2, 4, 8])
     options = parser.parse_args()
     table = Table(title="linear layers of SmolLM2-135M, ms")
     for column in ("dtype", "rows", "rewritten", "as lowered", "ratio", "weights read once"):
@@ -90,9 +98,11 @@ def main() -> None:
 
 def measure(dtype: str, rows: int, rounds: int) -> tuple[str, str, str, str]:
     text, signature = linear_layers(rows, dtype)
-    rng, kind = np.random.default_rng(0), numpy_dtype(DTYPES[dtype])
+    rng = np.random.default_rng(0)
     given = [
-        jax.device_put(rng.standard_normal(t.shape, np.float32).astype(kind))
+        jax.device_put(
+            rng.standard_normal(t.shape, np.float32).astype(numpy_dtype(DTYPES[t.dtype]))
+        )
         for t in signature.inputs
     ]
     both = [

@@ -14,18 +14,25 @@ OUT = 256
 
 
 def linear_program(
-    rows: int, depth: int, dtype: str, *, weight_rows: bool = True, residual: bool = False
+    rows: int, depth: int, dtype: str, *, weight_rows: bool = True, added: str = ""
 ) -> tuple[str, ProgramSignature]:
-    """``x @ w.T`` or ``x @ w``, as the lowering writes it; ``residual`` adds a constant."""
+    """``x @ w.T`` or ``x @ w``, as the lowering writes it; ``constant`` or ``product`` is added."""
     weight = (OUT, depth) if weight_rows else (depth, OUT)
     x, w, y = (f"tensor<{a}x{b}x{dtype}>" for a, b in ((rows, depth), weight, (rows, OUT)))
+    product = f"%w, contracting_dims = [1] x [{int(weight_rows)}] : ({x}, {w}) -> {y}"
+    lines = {
+        "": f"%sum = stablehlo.add %y, %y : {y}",
+        "constant": f"""%c = stablehlo.constant dense<1.5> : {y}
+                        %sum = stablehlo.add %y, %c : {y}""",
+        "product": f"""%e = stablehlo.exponential %x : {x}
+                       %z = stablehlo.dot_general %e, {product}
+                       %sum = stablehlo.add %y, %z : {y}""",
+    }
     text = f"""
     func.func public @main(%x: {x}, %w: {w}) -> {y} {{
-      %y = stablehlo.dot_general %x, %w, contracting_dims = [1] x [{int(weight_rows)}]
-        : ({x}, {w}) -> {y}
-      %c = stablehlo.constant dense<{1.5 if residual else 0.0}> : {y}
-      %sum = stablehlo.add %y, %c : {y}
-      return {"%sum" if residual else "%y"} : {y}
+      %y = stablehlo.dot_general %x, {product}
+      {lines[added]}
+      return {"%sum" if added else "%y"} : {y}
     }}"""
     inputs = (
         TensorSpec(name="x", kind="data", shape=(rows, depth), dtype=dtype),
@@ -55,6 +62,11 @@ def worst_error(text: str, signature: ProgramSignature) -> float:
     found = np.asarray(compiled(text, signature)(x, w)[0]).astype(np.float64)
     expected = x.astype(np.float64) @ w.astype(np.float64).T
     return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def temporary_bytes(text: str, signature: ProgramSignature) -> int:
+    """What XLA keeps in memory between inputs and outputs."""
+    return int(compiled(text, signature).memory_analysis().temp_size_in_bytes)
 
 
 def loop_of(program: str, signature: ProgramSignature) -> str:
