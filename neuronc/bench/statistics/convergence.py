@@ -98,8 +98,8 @@ class Rule:
             return f"the most repeats allowed, {num}, were run{still}"
         if self.budget_s is not None and elapsed_s + next_s > self.budget_s:
             return (
-                f"another repeat of about {next_s:.1f} s would exceed the time budget of "
-                f"{self.budget_s:.1f} s after {_repeats(num)}{still}"
+                f"another repeat of about {next_s:.1f} s would exceed the {max(0, self.budget_s):.1f} s"
+                f" that the time budget left for all repeats, after {_repeats(num)}{still}"
             )
         return None
 

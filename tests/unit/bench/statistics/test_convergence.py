@@ -60,10 +60,11 @@ def test_stops_when_the_next_repeat_would_exceed_the_budget() -> None:
     assert _decide(WIDE, budget_s=2.0).go_on  # 1 spent and 1 to come: just fits
     made = _decide(WIDE, budget_s=1.9)
     assert (made.go_on, made.converged) == (False, False)
-    assert "another repeat of about 1.0 s would exceed the time budget of 1.9 s" in made.why
+    assert "another repeat of about 1.0 s would exceed the 1.9 s that the time budget" in made.why
     alone = _decide([100.0], budget_s=1.9)
     assert not alone.go_on
     assert "after 1 repeat with" in alone.why
+    assert "the 0.0 s that the time budget left" in _decide([100.0], budget_s=-0.1).why
 
 
 def test_converged_is_said_even_when_the_budget_is_spent() -> None:
