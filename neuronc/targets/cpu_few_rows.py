@@ -30,10 +30,10 @@ def is_few_row_product(op: Any) -> bool:
     x, weight = (operand.type for operand in op.operands)
     if len(x.shape) != 2 or len(weight.shape) != 2 or dims_of(op, "contracting") != ([1], [1]):
         return False
-    given, stored = x.element_type, stored_weight(op.operands[1])
-    kind = str(stored.type.element_type)
     if x.shape[0] > max_rows(op) or dims_of(op, "batching") != ([], []):
         return False
+    given, stored = x.element_type, stored_weight(op.operands[1])
+    kind = str(stored.type.element_type)
     if kind == "f32":
         return str(given) == kind and isinstance(stored, ir.BlockArgument) and _is_small(x)
     return kind in _QUANTIZED or str(given) in _HALF

@@ -16,7 +16,13 @@ from jax.interpreters.mlir import make_ir_context
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo as hlo
 
-from neuronc.targets.cpu_few_rows import in_one_loop, is_few_row_product, max_rows, stored_weight
+from neuronc.targets.cpu_few_rows import (
+    MAX_ROWS,
+    in_one_loop,
+    is_few_row_product,
+    max_rows,
+    stored_weight,
+)
 from neuronc.targets.cpu_ir import apart, widen
 from neuronc.targets.host import multiplies_bf16
 from neuronc.trace.program_spec import ProgramSignature
@@ -86,9 +92,12 @@ def _compute_once(op: Any) -> None:
 
 
 def _is_bf16_product(op: Any) -> bool:
-    """Whether both operands are bf16, and the first has more rows than `in_one_loop` takes."""
+    """Whether both operands are bf16, and the first has more rows than a loop over the weight takes.
+
+    One that `in_one_loop` makes of 8-bit weights is gone by now; others of them, of experts say, are not.
+    """
     types = {str(operand.type.element_type) for operand in op.operands}
-    return _rows_of(op) > max_rows(op) and types == {"bf16"}
+    return _rows_of(op) > min(max_rows(op), MAX_ROWS["bf16"]) and types == {"bf16"}
 
 
 def _is_linear_of_some_rows(op: Any) -> bool:

@@ -21,7 +21,7 @@ def linear_program(
     x, w, y = (f"tensor<{a}x{b}x{dtype}>" for a, b in ((rows, depth), weight, (rows, OUT)))
     product = f"%w, contracting_dims = [1] x [{int(weight_rows)}] : ({x}, {w}) -> {y}"
     lines = {
-        "": f"%sum = stablehlo.add %y, %y : {y}",
+        "": "",
         "constant": f"""%c = stablehlo.constant dense<1.5> : {y}
                         %sum = stablehlo.add %y, %c : {y}""",
         "product": f"""%e = stablehlo.exponential %x : {x}
